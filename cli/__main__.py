@@ -1,0 +1,5 @@
+"""`python -m fisherkit_cli`."""
+
+from .main import main
+
+main()

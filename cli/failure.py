@@ -1,0 +1,32 @@
+"""Errors as a user sees them: one or two lines with the remedy, and an exit status."""
+
+import click
+
+from fisherkit.errors import RunRefused, UnreadableFile
+
+USAGE, FAILURE, BAD_DATA = 2, 1, 65
+
+
+def report(error: Exception) -> int:
+    """Print what went wrong to standard error and return the exit status."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.exceptions.Abort):
+        click.echo("Aborted.", err=True)
+        return FAILURE
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, UnreadableFile):
+        click.echo(f"fisherkit: {printable(str(error))}", err=True)
+        return BAD_DATA
+    kind = "" if isinstance(error, ValueError | RunRefused) else f"{type(error).__name__}: "
+    click.echo(f"fisherkit: {kind}{printable(str(error))}", err=True)
+    if kind:
+        click.echo("Run again with `fisherkit --debug ...` for the traceback.", err=True)
+    return USAGE if isinstance(error, ValueError) else FAILURE
+
+
+def printable(text: str) -> str:
+    """The text with control and bidirectional characters escaped, so that a file cannot steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
