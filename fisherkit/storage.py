@@ -1,0 +1,135 @@
+"""The only code that writes files: whole files put in place atomically, and one writer per run folder.
+
+A reader sees the old file or the new one, never a part. After `atomic_write` has returned, the new file
+survives a kill of the process and a loss of power. Every step is one call of a function of `os`, so that a
+test can replay the state of the disk after each of them.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fisherkit.errors import RunRefused
+
+LOCK_NAME = ".lock"
+_LEFTOVER = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp")
+
+
+def atomic_write(path: Path, data: bytes | memoryview) -> None:
+    """Put the data at `path`, whole or not at all.
+
+    A temporary file in the same folder is written and synced, renamed over `path`, and the folder synced. On
+    any error (a full disk, an interrupt) the temporary file is removed, `path` is as it was, and the error
+    goes on.
+    """
+    temporary = path.with_name(f".{path.name}.{_host_tag()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        _write_new(temporary, memoryview(data).cast("B"))
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]  # a write may take a part: the rest goes round again
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename durable; some network file systems cannot sync a folder and say EINVAL or ENOTSUP."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the run folder for writing; the folder is made if it is not there.
+
+    The operating system frees the lock when the process ends, however it ends. The text in `<folder>/.lock`
+    (host, process, start) only serves the message of a refusal.
+
+    Raises:
+        RunRefused: Another process, or another part of this one, holds the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_NAME
+    holder = _holder(path)
+    held = FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        raise RunRefused(
+            f"{folder} is in use by {holder}. Wait until it has finished, or stop it, and try again."
+        ) from None
+    try:
+        _write_holder(path)
+        _remove_leftovers(folder)
+        yield
+    finally:
+        held.release()
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, as that process wrote it down."""
+    try:
+        text = path.read_bytes()[:200].decode(errors="replace").strip()
+    except OSError:
+        text = ""
+    return text or "another process"
+
+
+def _write_holder(path: Path) -> None:
+    # in place: a new file under the name would not be the locked one
+    start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    text = f"process {os.getpid()} on {socket.gethostname()}, started {start}\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes of this host that were killed while they wrote."""
+    for path in folder.iterdir():
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and match["host"] == _host_tag() and not _alive(int(match["pid"])):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _host_tag() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
