@@ -10,7 +10,7 @@ from fisherkit.conditions.deficit import Deficit
 from fisherkit.images.image_set import ImageSet
 
 _CHUNK_PIXELS = 2**21
-_PIL_PRECISION = 22  # bits after the point of PIL's fixed-point resampling weights for 8-bit images
+_PIL_ONE = 1 << 22  # 1 in PIL's fixed-point resampling weights for 8-bit images
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Blur(Deficit):
 
     def _misfit(self, height: int, width: int) -> str:
         fitting = [
-            str(factor)
-            for factor in range(2, min(height, width))
-            if height % factor == 0 and width % factor == 0
+            str(factor) for factor in range(2, min(height, width)) if height % factor == 0 and width % factor == 0
         ]
         choices = f"Choose from {', '.join(fitting)}." if fitting else "No factor fits this size."
         return (
@@ -84,7 +82,7 @@ def resampling(before: int, after: int) -> Float64[Tensor, "after before"]:
     distance = (torch.arange(before, dtype=torch.float64) + 0.5 - centres[:, None]).abs()
     triangle = (1 - distance / max(scale, 1.0)).clamp(min=0)
     weights = triangle / triangle.sum(dim=1, keepdim=True)
-    return torch.floor(weights * 2**_PIL_PRECISION + 0.5) / 2**_PIL_PRECISION
+    return torch.floor(weights * _PIL_ONE + 0.5) / _PIL_ONE
 
 
 def resample(

@@ -1,6 +1,8 @@
 """A deficit of the user's own: `package.module:callable`."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +20,7 @@ class CustomDeficit(Deficit):
     """Pixels changed by `callable(images, *arguments)`, of the user's own.
 
     The callable gets a uint8 tensor [images, channels, height, width], a copy it may change, and returns one
-    of the same shape. The CPU generator of torch is seeded for it, and is put back.
+    of the same shape. The global generators of torch are seeded for it, and put back.
     """
 
     target: str
@@ -42,8 +44,7 @@ class CustomDeficit(Deficit):
     def apply(self, images: ImageSet, *, seed: int, epoch: int = 0) -> ImageSet:
         """The callable's images; raises ValueError naming it where it fails or returns something else."""
         deficit = load_callable(self.target, "deficit")
-        with current_directory_importable(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.derived_seed(seed))
+        with current_directory_importable(), _seeded(self.derived_seed(seed), images.images.device):
             try:
                 result = deficit(images.images.clone(), *self.arguments)
             except Exception as error:
@@ -58,6 +59,17 @@ class CustomDeficit(Deficit):
             got = f"{result.dtype} of shape {tuple(result.shape)} on {result.device}"
             raise ValueError(f"deficit {self} must return {wanted}; got {got}.")
         return result
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators of the CPU and of the device seeded, and as before afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for each in devices:
+            torch.cuda.default_generators[each.index].manual_seed(seed)
+        yield
 
 
 def _is_number(value: Any) -> bool:

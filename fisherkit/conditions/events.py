@@ -21,9 +21,7 @@ class Event:
     @property
     def call(self) -> str:
         """The name with its arguments, without the epoch."""
-        arguments = ",".join(
-            repr(getattr(self, field.name)) for field in fields(self) if field.name != "epoch"
-        )
+        arguments = ",".join(repr(getattr(self, field.name)) for field in fields(self) if field.name != "epoch")
         return f"{self.name}({arguments})" if arguments else self.name
 
     def __str__(self) -> str:

@@ -33,9 +33,7 @@ def parse_each(
 ) -> tuple[Parsed, ...]:
     """Each text parsed; a ValueError names the kind, the whole text, what is wrong, and a text that works."""
     if isinstance(texts, str):
-        raise ValueError(
-            f"{kind} must be a sequence of texts; got the single text {texts!r}. Write [{texts!r}]."
-        )
+        raise ValueError(f"{kind} must be a sequence of texts; got the single text {texts!r}. Write [{texts!r}].")
     parsed = []
     for text in texts:
         try:

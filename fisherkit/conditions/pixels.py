@@ -83,9 +83,7 @@ class Occlude(Deficit):
         """The occluded images; the whole square lies inside the image."""
         count, _, height, width = images.images.shape
         if self.size >= min(height, width):
-            raise ValueError(
-                f"size of occlude must be smaller than the images, {height} x {width}; got {self.size!r}."
-            )
+            raise ValueError(f"size of occlude must be smaller than the images, {height} x {width}; got {self.size!r}.")
         generator = self.generator(seed)
         tops, lefts = (
             torch.randint(side - self.size + 1, (count,), generator=generator).to(images.images.device)
@@ -105,9 +103,7 @@ def occluded(
     colour: UInt8[Tensor, "channels"],
 ) -> UInt8[Tensor, "images channels height width"]:
     """Images with the square [top, top + size) x [left, left + size) of each in one colour."""
-    rows, columns = (
-        _inside(starts, size, side) for starts, side in zip((tops, lefts), images.shape[2:], strict=True)
-    )
+    rows, columns = (_inside(starts, size, side) for starts, side in zip((tops, lefts), images.shape[2:], strict=True))
     fill = colour.to(images.device)[:, None, None]
     covered = torch.empty_like(images)
     for start in range(0, len(images), _CHUNK):

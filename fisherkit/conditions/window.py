@@ -21,8 +21,7 @@ class Window:
             raise ValueError(f"start of a window must be an epoch >= 0; got {self.start!r}.")
         if self.stop is not None and self.stop <= self.start:
             raise ValueError(
-                "stop of a window must be after its start, for the stop is excluded; "
-                f"got '{self.start}-{self.stop}'."
+                f"stop of a window must be after its start, for the stop is excluded; got '{self.start}-{self.stop}'."
             )
 
     @classmethod
