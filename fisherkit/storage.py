@@ -107,7 +107,8 @@ def _write_holder(path: Path) -> None:
     text = f"process {os.getpid()} on {socket.gethostname()}, started {start}\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
     try:
-        os.write(descriptor, text.encode())
+        with suppress(OSError):  # a full disk: the lock holds without its text
+            os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
 

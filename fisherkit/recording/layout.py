@@ -1,0 +1,164 @@
+"""The layout of a run file: names, types, units, the coding of attributes, and the checksum over it all.
+
+Dimensions `time` (one per recorded row, unlimited) and `layer`. Variables are float64 [time, layer], series
+[time], `parameters` int64 [layer], `layer` the names as variable-length UTF-8. Every axis carries its
+dimension scale, so that xarray, netCDF and HDF5 tools know the axes by name.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+SCHEMA_VERSION = 1
+CONVENTIONS = "CF-1.11"
+# how netCDF marks a dimension that has no variable of its own; the length follows, 10 wide
+NOT_A_VARIABLE = "This is a netCDF dimension but not a netCDF variable."
+RESERVED_NAMES = frozenset({"time", "layer", "parameters"})
+RESERVED_ATTRIBUTES = frozenset({"Conventions", "json_attributes", "sha256"})
+REQUIRED_SERIES = ("epoch", "step")
+COORDINATES = ("epoch", "step", "deficit_active")
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_LONGEST_LAYER = 1000
+_DESCRIPTIONS = {
+    "parameters": ("number of parameters of the layer", "1"),
+    "layer": ("module path of the layer", None),
+    "weight_norm": ("Euclidean norm of the parameters of the layer", "1"),
+    "epoch": ("completed passes over the training data", "1"),
+    "step": ("completed optimiser steps", "1"),
+    "train_loss": ("mean loss over the epoch's training images", "nats"),
+    "train_accuracy": ("share of the epoch's training images classified right", "1"),
+    "test_loss": ("mean loss on the test images", "nats"),
+    "test_accuracy": ("share of the test images classified right", "1"),
+    "entropy": ("mean entropy of the predictive distribution on the probe images", "nats"),
+    "deficit_active": ("whether a deficit was on when the row was recorded", None),
+    "lr": ("learning rate", "1"),
+    "weight_decay": ("weight decay", "1"),
+    "elapsed_s": ("time since the run started", "s"),
+}
+_FISHER = {"fisher_true": "true", "fisher_empirical": "empirical"}
+
+
+def check_name(name: str, kind: str) -> None:
+    """Refuse a variable, series or attribute name that other tools could not use as an identifier."""
+    reserved = RESERVED_ATTRIBUTES if kind == "attribute" else RESERVED_NAMES
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{kind} name must be 1 to 64 letters, digits and _, a letter first; got {name!r}.")
+    if name in reserved:
+        raise ValueError(f"{kind} name must not be one of {', '.join(sorted(reserved))}; got {name!r}.")
+
+
+def check_layers(layers: Iterable[str]) -> tuple[str, ...]:
+    """The layer names as a tuple; they must be different, not empty, and text that a file can hold."""
+    names = tuple(layers)
+    for name in names:
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_LAYER or not _is_plain_text(name):
+            raise ValueError(f"layers must be names of 1 to {_LONGEST_LAYER} UTF-8 letters; got {name!r}.")
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated or not names:
+        raise ValueError(f"layers must be at least one name, each once; got {repeated or names!r}.")
+    return names
+
+
+def series_dtype(name: str) -> np.dtype[Any]:
+    """int64 for `step`, uint8 for flags (`..._active`), float64 for everything else."""
+    if name == "step":
+        return np.dtype("<i8")
+    return np.dtype("u1") if name.endswith("_active") else np.dtype("<f8")
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The CF attributes of an array: `long_name`, `units` where they are known, the meaning of a flag."""
+    long_name, units = _DESCRIPTIONS.get(name) or _describe_fisher(name)
+    attributes: dict[str, Any] = {"long_name": long_name}
+    if units:
+        attributes["units"] = units
+    if name.endswith("_active"):
+        attributes |= {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "off on"}
+    return attributes
+
+
+def _describe_fisher(name: str) -> tuple[str, str | None]:
+    for prefix, kind in _FISHER.items():
+        if name == prefix or name.startswith(f"{prefix}_"):
+            parts = [part for part in name[len(prefix) :].split("_") if part]
+            error = "standard error of the " if "stderr" in parts else ""
+            scope = "all layers together" if "total" in parts else "each layer"
+            rest = " ".join(part for part in parts if part not in ("stderr", "total"))
+            long_name = f"{error}trace of the {kind} Fisher information of {scope}"
+            return long_name + (f" ({rest})" if rest else ""), "nats^2"
+    return name.replace("_", " "), None
+
+
+def normalise_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes as JSON gives them back (tuples become lists), so that writing and reading change nothing.
+
+    Raises:
+        ValueError: A value that JSON cannot hold, naming the attribute.
+    """
+    normal = {}
+    for name, value in attributes.items():
+        check_name(name, "attribute")
+        try:
+            normal[name] = json.loads(json.dumps(value, sort_keys=True, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"attribute {name} must be JSON-able; got {value!r} ({error}).") from None
+    return normal
+
+
+def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Normalised attributes as HDF5 scalars: text and numbers plain, everything else as JSON text.
+
+    `json_attributes` names those that are JSON, separated by blanks.
+    """
+    encoded: dict[str, str | int | float] = {}
+    as_json = []
+    for name, value in sorted(attributes.items()):
+        if _is_plain(value):
+            encoded[name] = value
+        else:
+            encoded[name] = json.dumps(value, sort_keys=True, allow_nan=False)
+            as_json.append(name)
+    return encoded | {"json_attributes": " ".join(as_json)}
+
+
+def decode_attributes(encoded: Mapping[str, str | int | float]) -> dict[str, Any]:
+    """The inverse of `encode_attributes`; reserved attributes are left out."""
+    as_json = frozenset(str(encoded.get("json_attributes", "")).split())
+    return {
+        name: json.loads(str(value)) if name in as_json else value
+        for name, value in encoded.items()
+        if name not in RESERVED_ATTRIBUTES
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, float) or (isinstance(value, str) and value != "" and _is_plain_text(value))
+
+
+def _is_plain_text(text: str) -> bool:
+    """Whether HDF5 can hold it: no NUL, and no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def digest(
+    layers: tuple[str, ...],
+    parameters: Int64[np.ndarray, " layer"],
+    arrays: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+) -> str:
+    """Sha256 (hex) over layer names, arrays by name (name, type, shape, bytes) and attributes as sorted JSON."""
+    total = hashlib.sha256(json.dumps([list(layers), dict(attributes)], sort_keys=True).encode())
+    for name, array in sorted({**arrays, "parameters": parameters}.items()):
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
