@@ -1,0 +1,121 @@
+"""Closed forms of per-image gradient norms: convolutions of 1, 2 and 3 dimensions.
+
+With a the padded input, g the output gradient [groups, outputs, L] over L output positions and one shifted,
+strided view a_o [groups, inputs, L] for each of the K kernel offsets o:
+
+    grad W_o = g a_o^T,      ||grad W||^2 = sum_o ||g a_o^T||^2                              (direct)
+                                          = sum_ll' (g^T g)_ll' (sum_o a_o^T a_o)_ll'        (Gram)
+
+The second sum over offsets is the Gram matrix of the patches. It needs no patches: each a_o^T a_o is a shifted
+view of the one Gram matrix of the input's pixels. Neither form builds an unfolded input, which would be K times
+the input. Multiply-adds for S pixels: direct K L I O; Gram S^2 I + K L^2 + L^2 O (all per group).
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from .affine_forms import SquaredNorms, squares
+from .layers import Layer
+
+GRAM_COST = 2.0  # a Gram multiply-add against a direct one: it is memory-bound (benchmarks/fisher_cost.py)
+
+
+def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
+    """The cheaper of the two forms for these shapes; the bias's gradient is g summed over positions."""
+    module = cast(_ConvNd, layer.module)
+    weight = "weight" in layer.parameters
+    positions = output_sizes(module, a)
+    gram = weight and gram_is_cheaper(module, a, prod(positions))
+    patches = patch_gram(module, a, positions) if gram else None
+    padded = None if gram or not weight else _padded(module, a)
+
+    def norms(g: Tensor) -> Tensor:
+        total = g.new_zeros(len(g))
+        if "bias" in layer.parameters:
+            total = total + squares(g.flatten(2).sum(2))
+        if patches is not None:
+            by_group = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
+            total = total + (patches * (by_group.transpose(2, 3) @ by_group)).flatten(1).sum(1)
+        elif padded is not None:
+            total = total + direct(module, padded, g)
+        return total
+
+    return norms
+
+
+def output_sizes(module: _ConvNd, a: Tensor) -> tuple[int, ...]:
+    """The spatial sizes of the output for this input."""
+    before = _pad_amounts(module)
+    sizes = []
+    for axis, size in enumerate(a.shape[2:]):
+        span = module.dilation[axis] * (module.kernel_size[axis] - 1) + 1
+        sizes.append((size + sum(before[axis]) - span) // module.stride[axis] + 1)
+    return tuple(sizes)
+
+
+def gram_is_cheaper(module: _ConvNd, a: Tensor, positions: int) -> bool:
+    """Compare the multiply-adds of the two forms."""
+    inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
+    kernel, pixels = prod(module.kernel_size), prod(a.shape[2:])
+    if module.padding_mode != "zeros":
+        pixels = prod(size + sum(pad) for size, pad in zip(a.shape[2:], _pad_amounts(module), strict=True))
+    by_gram = pixels**2 * inputs + kernel * positions**2 + positions**2 * outputs
+    return GRAM_COST * by_gram < kernel * positions * inputs * outputs
+
+
+def direct(module: _ConvNd, padded: Tensor, g: Tensor) -> Tensor:
+    """||grad W||^2 by one batched matrix product for each kernel offset."""
+    sizes = g.shape[2:]
+    rows = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
+    total = g.new_zeros(len(g))
+    for window in _windows(module, sizes):
+        view = padded[(slice(None), slice(None), *window)].unflatten(1, (module.groups, -1)).flatten(3)
+        total = total + squares(rows @ view.transpose(2, 3))
+    return total
+
+
+def patch_gram(module: _ConvNd, a: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """sum_o a_o^T a_o [images, groups, L, L] from shifted views of the Gram matrix of the pixels."""
+    if module.padding_mode != "zeros":
+        a = _padded(module, a)
+    pixels = a.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, inputs, S]
+    gram = (pixels.transpose(2, 3) @ pixels).unflatten(3, a.shape[2:]).unflatten(2, a.shape[2:])
+    if module.padding_mode == "zeros":
+        gram = F.pad(gram, [*module._reversed_padding_repeated_twice] * 2)  # Gram of zeros: zeros
+    length = prod(sizes)
+    total = a.new_zeros(*gram.shape[:2], length, length)
+    for window in _windows(module, sizes):
+        shifted = gram[(slice(None), slice(None), *window, *window)]
+        total += shifted.reshape(total.shape)
+    return total
+
+
+def _windows(module: _ConvNd, sizes: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """For each kernel offset, the slices of the padded input that meet it at the output positions."""
+    for offset in product(*(range(size) for size in module.kernel_size)):
+        starts = [o * dilation for o, dilation in zip(offset, module.dilation, strict=True)]
+        yield tuple(
+            slice(start, start + (size - 1) * stride + 1, stride)
+            for start, size, stride in zip(starts, sizes, module.stride, strict=True)
+        )
+
+
+def _pad_amounts(module: _ConvNd) -> list[tuple[int, int]]:
+    """(before, after) for each spatial axis, first axis first; also for padding='same'."""
+    flat = module._reversed_padding_repeated_twice
+    return [(flat[2 * axis], flat[2 * axis + 1]) for axis in reversed(range(len(flat) // 2))]
+
+
+def _padded(module: _ConvNd, a: Tensor) -> Tensor:
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    amounts = list(module._reversed_padding_repeated_twice)
+    return F.pad(a, amounts, mode=mode) if any(amounts) else a
+
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -1,0 +1,41 @@
+"""The table of closed forms: which layers the ghost engine can take, and why not the others."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from .affine_forms import SquaredNorms, embedding, linear
+from .convolution_forms import CONVOLUTIONS, convolution
+from .layers import Layer
+from .normalisation_forms import BATCH_NORMS, batch_norm, layer_norm
+
+Form = Callable[[Layer, Tensor], SquaredNorms]
+
+# exact types: a subclass may compute something else in its forward
+FORMS: dict[type[nn.Module], Form] = {
+    nn.Linear: linear,
+    nn.Embedding: embedding,
+    nn.LayerNorm: layer_norm,
+    **dict.fromkeys(CONVOLUTIONS, convolution),
+    **dict.fromkeys(BATCH_NORMS, batch_norm),
+}
+
+
+def find_form(layer: Layer) -> Form | None:
+    """The closed form for a layer's type, or None."""
+    return FORMS.get(type(layer.module))
+
+
+def why_no_form(layer: Layer) -> str | None:
+    """Why the ghost engine has no form for this layer, or None when it has one."""
+    module, kind = layer.module, type(layer.module).__name__
+    if find_form(layer) is None:
+        names = ", ".join(sorted(layer.parameters))
+        return f"there is no closed form for {kind} with parameters {names}"
+    if not set(layer.parameters) <= {"weight", "bias"}:
+        return f"{kind} owns parameters other than weight and bias: {', '.join(sorted(layer.parameters))}"
+    if isinstance(module, nn.Embedding) and module.scale_grad_by_freq:
+        return "Embedding(scale_grad_by_freq=True) scales gradients by the whole batch"
+    if any(not isinstance(getattr(module, name), nn.Parameter) for name in layer.parameters):
+        return f"a parametrization changes the weights of {kind}"
+    return None

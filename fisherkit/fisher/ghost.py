@@ -1,0 +1,168 @@
+"""The ghost engine: per-image squared norms of every layer in one backward pass without weight gradients.
+
+Ghost norms (Goodfellow 2015, arXiv 1510.01799; Li et al. 2022, arXiv 2110.05679). The parameters are taken out
+of the graph, so the backward pass computes gradients of layer outputs only; each layer's closed form turns its
+input and its output gradient into || J_l^T v ||^2 for every image.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .affine_forms import SquaredNorms
+from .forms import find_form
+from .inputs import Inputs, call, first_tensor
+from .layers import Layer
+from .vectors import Vectors
+
+
+def ghost(
+    model: nn.Module,
+    inputs: Inputs,
+    vectors: Callable[[Tensor], Vectors],
+    layers: Sequence[Layer],
+    *,
+    joint: Sequence[Layer] = (),
+) -> dict[str, Tensor]:
+    """Squared norms || J_l^T v ||^2, float64 [vectors, images] for each layer in `layers`.
+
+    `joint` layers are measured in the same backward pass as the batch engine does: [vectors, 1].
+    The caller has surveyed the model (see plan.py): each layer is called at most once.
+    """
+    images = len(first_tensor(inputs))
+    taps = [_Tap(layer, images) for layer in layers]
+    anchor = torch.zeros((), device=first_tensor(inputs).device, requires_grad=True)
+    shared = [p for layer in joint for p in layer.parameters.values()]
+    rows: list[dict[str, Tensor]] = []
+    with _attached(taps, anchor):
+        outputs = call(model, inputs)
+        given = vectors(outputs)
+        for k, v in enumerate(given):
+            last = k + 1 == len(given)
+            grads = torch.autograd.grad(
+                outputs,
+                [anchor, *shared],
+                v,
+                retain_graph=not last,
+                allow_unused=True,
+                materialize_grads=False,
+            )
+            row = {tap.layer.name: tap.collect() for tap in taps}
+            rows.append(row | joint_squares(joint, grads[1:], images))
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def joint_squares(layers: Sequence[Layer], grads: Sequence[Tensor | None], images: int) -> dict[str, Tensor]:
+    """|| sum over the batch of J_l^T v ||^2 / images, float64 [1], from the gradients of an ordinary backward."""
+    values, left = {}, iter(grads)
+    for layer in layers:
+        total = torch.zeros(1, dtype=torch.float64, device=next(iter(layer.parameters.values())).device)
+        for _ in layer.parameters:
+            grad = next(left)
+            if grad is not None:
+                dense = grad.coalesce().values() if grad.is_sparse else grad
+                total = total + dense.double().square().sum()
+        values[layer.name] = total / images
+    return values
+
+
+class _Tap:
+    """Holds one layer's closed form during a forward pass and its norms during a backward pass."""
+
+    def __init__(self, layer: Layer, images: int) -> None:
+        self.layer, self.images = layer, images
+        self.form: SquaredNorms | None = None
+        self.input: Tensor | None = None
+        self.version = 0
+        self.norms: Tensor | None = None
+
+    def enter(self, a: Tensor) -> None:
+        name = self.layer.name
+        if self.input is not None:
+            raise ValueError(
+                f"layer {name!r} was called twice on this batch but once on the first; "
+                "use engine='batch' (any number of calls) or engine='vmap'."
+            )
+        if a.shape[0] != self.images:
+            raise ValueError(
+                f"layer {name!r} was called with {a.shape[0]} rows for {self.images} images; use engine='batch'."
+            )
+        form = find_form(self.layer)
+        assert form is not None
+        self.input, self.version = a, a._version
+        with torch.no_grad():
+            self.form = form(self.layer, a.detach())
+
+    def receive(self, g: Tensor) -> None:
+        assert self.form is not None
+        assert self.input is not None
+        if self.input._version != self.version:
+            raise ValueError(
+                f"layer {self.layer.name!r}: its input was changed in place after its forward; "
+                "use a module without inplace=True there, or engine='batch'."
+            )
+        with torch.no_grad():
+            self.norms = self.form(g).double()
+
+    def collect(self) -> Tensor:
+        """The norms of the last backward pass; zero for a layer that the outputs do not depend on."""
+        norms, self.norms = self.norms, None
+        if norms is not None:
+            return norms
+        if self.layer.reached:
+            raise ValueError(
+                f"layer {self.layer.name!r}: no gradient arrived, though the outputs depended on it for the first "
+                "images; the model takes different paths for different batches. Use engine='batch' or 'vmap'."
+            )
+        device = next(iter(self.layer.parameters.values())).device
+        return torch.zeros(self.images, dtype=torch.float64, device=device)
+
+
+class _Start(torch.autograd.Function):
+    """The identity, in place: makes an output part of the graph that hangs from `anchor`."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return g, None
+
+
+@contextmanager
+def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
+    """Take the tapped layers' parameters out of the graph and hook their modules."""
+    parameters = [p for tap in taps for p in tap.layer.parameters.values()]
+    handles = []
+
+    def hook_for(tap: _Tap) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+            tap.enter(args[0] if args else kwargs["input"])
+            starts = torch.is_grad_enabled() and not output.requires_grad
+            if tap.layer.overwritten or (starts and output._is_view()):
+                output = output.clone()  # a hook on a view is lost when the view is changed in place
+            if starts:
+                output = _Start.apply(output, anchor)  # type: ignore[no-untyped-call]
+            if output.requires_grad:
+                output.register_hook(tap.receive)
+            return output
+
+        return hook
+
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        for tap in taps:
+            # first of the module's hooks: it must see the output before a user's hook changes it
+            handles.append(tap.layer.module.register_forward_hook(hook_for(tap), prepend=True, with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter in parameters:
+            parameter.requires_grad_(True)

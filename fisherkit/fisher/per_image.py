@@ -1,0 +1,84 @@
+"""Engines that build each image's gradient: vmap (torch.func, chunked) and loop (one image at a time)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from .inputs import Inputs, call, first_tensor, sliced
+from .layers import Layer
+from .vectors import Vectors
+
+CHUNK_BYTES = 256 * 2**20  # of per-image gradients held at once
+
+
+def vmapped(
+    model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layers: Sequence[Layer]
+) -> dict[str, Tensor]:
+    """Squared norms || J_l^T v ||^2, float64 [vectors, images], by vmap over images of the vector-Jacobian product.
+
+    The gradients of one chunk of images are squared and summed inside the mapped function. Only the parameters
+    of `layers` are differentiated; tied parameters stay tied.
+    """
+    parameters = {layer.qualified(name): p.detach() for layer in layers for name, p in layer.parameters.items()}
+    with torch.no_grad():
+        given = vectors(call(model, inputs))
+
+    def norms(one: Inputs, v: Tensor) -> dict[str, Tensor]:
+        """One image without its batch dimension, one vector for its outputs."""
+        single = _batch_of_one(one)
+
+        def outputs_of(values: dict[str, Tensor]) -> Tensor:
+            returned = functional_call(model, values, *_arguments(single))
+            outputs: Tensor = getattr(returned, "logits", returned)
+            return outputs.squeeze(0)
+
+        pullback = vjp(outputs_of, parameters)[1]
+        (grads,) = pullback(v)
+        return {
+            layer.name: torch.stack([grads[layer.qualified(n)].double().square().sum() for n in layer.parameters]).sum()
+            for layer in layers
+        }
+
+    size = chunk_size(parameters)
+    mapped = vmap(norms, chunk_size=size)
+    rows = [mapped(inputs, v) for v in given]
+    return {layer.name: torch.stack([row[layer.name] for row in rows]).detach() for layer in layers}
+
+
+def chunk_size(parameters: dict[str, Tensor]) -> int:
+    """How many images' gradients fit into `CHUNK_BYTES`, at least one."""
+    return max(1, CHUNK_BYTES // max(1, sum(p.numel() * p.element_size() for p in parameters.values())))
+
+
+def _batch_of_one(inputs: Inputs) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return inputs.unsqueeze(0)
+    return {name: value.unsqueeze(0) for name, value in inputs.items()}
+
+
+def _arguments(inputs: Inputs) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+
+
+def looped(
+    model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layers: Sequence[Layer]
+) -> dict[str, Tensor]:
+    """The same as `vmapped` by one ordinary backward pass for each image and vector: slow, right for any model."""
+    parameters = [p for layer in layers for p in layer.parameters.values()]
+    with torch.no_grad():
+        given = vectors(call(model, inputs))
+    images = len(first_tensor(inputs))
+    values = torch.zeros(len(layers), len(given), images, dtype=torch.float64)
+    for image in range(images):
+        outputs = call(model, sliced(inputs, image, image + 1))
+        for k, v in enumerate(given):
+            last = k + 1 == len(given)
+            grads = iter(
+                torch.autograd.grad(outputs, parameters, v[image : image + 1], retain_graph=not last, allow_unused=True)
+            )
+            for row, layer in enumerate(layers):
+                own = [next(grads) for _ in layer.parameters]
+                values[row, k, image] = sum(float(g.to_dense().double().square().sum()) for g in own if g is not None)
+    return {layer.name: values[row] for row, layer in enumerate(layers)}

@@ -1,0 +1,175 @@
+"""Which engine measures which layer, and why: the only place where engines are chosen or refused."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from .backpack_engine import backpack, why_not_backpack
+from .batch import batch
+from .forms import why_no_form
+from .ghost import ghost
+from .inputs import Inputs
+from .layers import Layer
+from .per_image import looped, vmapped
+from .survey import Survey
+from .vectors import Vectors
+
+ENGINES = ("auto", "ghost", "vmap", "backpack", "batch")
+Engine = Callable[[nn.Module, Inputs, Callable[[Tensor], Vectors], Sequence[Layer]], dict[str, Tensor]]
+PER_IMAGE: dict[str, Engine] = {"vmap": vmapped, "loop": looped, "backpack": backpack}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The engine of every layer, by name, in the order of the layers."""
+
+    layers: tuple[Layer, ...]
+    engines: dict[str, str]
+    reasons: dict[str, str]  # why a layer is not measured by the ghost engine
+
+    def measured_by(self, engine: str) -> list[Layer]:
+        """The layers that one engine measures."""
+        return [layer for layer in self.layers if self.engines[layer.name] == engine]
+
+    @property
+    def joint(self) -> bool:
+        """Whether some layer has one value a batch rather than one an image."""
+        return "batch" in self.engines.values()
+
+    def measure(self, model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors]) -> dict[str, Tensor]:
+        """Squared norms of every layer on one batch: [vectors, images], or [vectors, 1] by `batch`."""
+        values: dict[str, Tensor] = {}
+        ghosts, joint = self.measured_by("ghost"), self.measured_by("batch")
+        if ghosts:
+            values |= ghost(model, inputs, vectors, ghosts, joint=joint)
+        elif joint:
+            values |= batch(model, inputs, vectors, joint)
+        for name, engine in PER_IMAGE.items():
+            layers = self.measured_by(name)
+            if layers:
+                values |= engine(model, inputs, vectors, layers)
+        return {layer.name: values[layer.name] for layer in self.layers}
+
+
+def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic: bool, batchnorm: str) -> Plan:
+    """Choose an engine for every layer.
+
+    Raises:
+        ValueError: the engine asked for cannot measure a layer rightly; the message names the layer, the reason
+            and an engine that can.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}.")
+    seen = tuple(
+        replace(layer, reached=found.usage[layer.name].reached, overwritten=found.usage[layer.name].overwritten)
+        for layer in layers
+    )
+    _refuse_joint(found, engine=engine, stochastic=stochastic, batchnorm=batchnorm)
+    if found.joint is not None:
+        reason = f"{found.joint!r} uses the statistics of the batch"
+        return _one_engine(seen, "batch", {layer.name: reason for layer in seen})
+    reasons = {layer.name: why_not_ghost(layer, found) for layer in seen}
+    if engine == "auto":
+        rest = "batch" if stochastic else "vmap"
+        engines = {name: "ghost" if reason is None else rest for name, reason in reasons.items()}
+        return Plan(seen, engines, {name: reason for name, reason in reasons.items() if reason})
+    if engine == "ghost":
+        _refuse(
+            reasons,
+            engine,
+            "engine='auto' measures such layers another way" if stochastic else "engine='vmap'",
+        )
+    if engine == "backpack":
+        _refuse({layer.name: _why_not_backpack(layer, found) for layer in seen}, engine, "engine='auto'")
+    if engine == "vmap" and found.opaque:
+        raise ValueError(f"engine='vmap' cannot see through {found.opaque}; use use_reentrant=False.")
+    return _one_engine(seen, engine, {})
+
+
+def _one_engine(layers: tuple[Layer, ...], engine: str, reasons: dict[str, str]) -> Plan:
+    return Plan(layers, {layer.name: engine for layer in layers}, reasons)
+
+
+def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: str) -> None:
+    """Per-image gradients do not exist where the images of a batch depend on each other."""
+    if found.opaque:
+        raise ValueError(f"model uses {found.opaque}, which hides its layers from autograd; set use_reentrant=False.")
+    if engine == "batch" and not stochastic:
+        raise ValueError(
+            "engine='batch' needs score vectors with mean zero: estimator='propagated' or 'sampled'. "
+            "For exact and empirical Fisher use engine='auto', 'ghost' or 'vmap'."
+        )
+    if found.joint is None:
+        return
+    cause = f"layer {found.joint!r} normalises with the statistics of the batch"
+    if engine not in ("auto", "batch"):
+        raise ValueError(
+            f"engine={engine!r} needs per-image gradients, but {cause}; use engine='batch'"
+            + (", or batchnorm='eval'." if batchnorm == "train" else ".")
+        )
+    if not stochastic:
+        raise ValueError(
+            f"{cause}, so the images of a batch form one joint model, for which only estimator='propagated' "
+            "or 'sampled' is defined here" + ("; or use batchnorm='eval'." if batchnorm == "train" else ".")
+        )
+
+
+def why_not_ghost(layer: Layer, found: Survey) -> str | None:
+    """Why a closed form would be wrong for this layer in this model, or None when it is right."""
+    return _why_not_once(layer, found) or why_no_form(layer)
+
+
+def _why_not_backpack(layer: Layer, found: Survey) -> str | None:
+    return _why_not_once(layer, found) or why_not_backpack(layer)
+
+
+def _why_not_once(layer: Layer, found: Survey) -> str | None:
+    """The parameters must enter the graph once, through their own module's forward on one row an image."""
+    usage = found.usage[layer.name]
+    uses = set(usage.uses.values())
+    if layer.name in found.tied:
+        return "its weights are tied to another module's"
+    if usage.calls == 0 and uses == {0}:
+        return None  # unused: its trace is zero
+    if usage.calls == 0:
+        return "its parameters are used outside its own forward"
+    if usage.calls > 1:
+        return f"it is called {usage.calls} times in a forward pass"
+    if not uses <= {0, 1}:
+        return "its parameters are also used outside its own forward"
+    if usage.rows != found.images:
+        return f"it is called with {usage.rows} rows for {found.images} images"
+    return None
+
+
+def _refuse(reasons: dict[str, str | None], engine: str, instead: str) -> None:
+    refused = {name: reason for name, reason in reasons.items() if reason}
+    if not refused:
+        return
+    name, reason = next(iter(refused.items()))
+    others = f" (and {len(refused) - 1} more layers)" if len(refused) > 1 else ""
+    raise ValueError(f"engine={engine!r} cannot measure layer {name!r}{others}: {reason}. Use {instead}.")
+
+
+def settle_vmap(
+    plan: Plan, model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], *, asked: bool
+) -> Plan:
+    """Try `vmap` on a few images; where torch.func cannot map this model (an LSTM, say) take `loop` instead.
+
+    Raises:
+        ValueError: `vmap` was asked for and cannot do it.
+    """
+    layers = plan.measured_by("vmap")
+    if not layers:
+        return plan
+    try:
+        vmapped(model, inputs, vectors, layers)
+    except (RuntimeError, NotImplementedError) as error:
+        if asked:
+            raise ValueError(
+                f"engine='vmap' cannot map layer {layers[0].name!r}: {str(error).splitlines()[0]} Use engine='auto'."
+            ) from error
+        engines = {name: "loop" if engine == "vmap" else engine for name, engine in plan.engines.items()}
+        return replace(plan, engines=engines)
+    return plan
