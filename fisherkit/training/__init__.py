@@ -1,0 +1,40 @@
+"""Training: options and the papers' defaults, the loop over steps and epochs, checkpoints."""
+
+from fisherkit.training.augmentation import augment_given, draw_augmentation
+from fisherkit.training.batches import epoch_order, fraction_members
+from fisherkit.training.checkpoints import FoundCheckpoint, newest_checkpoint, save_checkpoint
+from fisherkit.training.defaults import paper_defaults
+from fisherkit.training.determinism import deterministic, differing_numerics, numerics
+from fisherkit.training.evaluation import evaluate, refreshed_batchnorm
+from fisherkit.training.loop import Training
+from fisherkit.training.options import OPTIMIZERS, PRECISIONS, TrainingOptions
+from fisherkit.training.reports import EpochReport, NonFiniteLossError, StepReport
+from fisherkit.training.schedules import SCHEDULES, learning_rate, parse_schedule
+from fisherkit.training.seeds import derive_seed
+
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "SCHEDULES",
+    "EpochReport",
+    "FoundCheckpoint",
+    "NonFiniteLossError",
+    "StepReport",
+    "Training",
+    "TrainingOptions",
+    "augment_given",
+    "derive_seed",
+    "deterministic",
+    "differing_numerics",
+    "draw_augmentation",
+    "epoch_order",
+    "evaluate",
+    "fraction_members",
+    "learning_rate",
+    "newest_checkpoint",
+    "numerics",
+    "paper_defaults",
+    "parse_schedule",
+    "refreshed_batchnorm",
+    "save_checkpoint",
+]

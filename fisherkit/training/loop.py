@@ -1,0 +1,293 @@
+"""The training loop: an iterator over steps and epochs that writes no files and leaves global state alone."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fisherkit.conditions import Conditions, EpochConditions, ShrinkPerturb, apply_deficits
+from fisherkit.images.image_set import ImageSet
+from fisherkit.training.augmentation import draw_augmentation
+from fisherkit.training.batches import EpochBatches, batch_bounds, epoch_order, fraction_members, used_images
+from fisherkit.training.determinism import own_random_numbers
+from fisherkit.training.evaluation import autocast, checked_logits, evaluate, refreshed_batchnorm
+from fisherkit.training.options import TrainingOptions
+from fisherkit.training.preparation import (
+    check_conditions,
+    check_images,
+    lay_out_channels_last,
+    make_optimizer,
+)
+from fisherkit.training.reports import EpochReport, NonFiniteLossError, StepReport
+from fisherkit.training.schedules import learning_rate
+from fisherkit.training.seeds import derive_seed
+from fisherkit.training.state import check_model_state, check_optimizer_state, check_parts, snapshot
+from fisherkit.training.tally import Tally
+
+
+class Training:
+    """A training run in memory: iterate over `steps()` or `epochs()`, stop at any yield, go on from there.
+
+    Everything random is a function of (seed, epoch or step, image): order, augmentation, deficits, the fresh
+    network of `shrink_perturb`, dropout. So a state restored at any step continues to the same bits, and what
+    a consumer does between the steps changes nothing; global random numbers stay untouched. (The same bits
+    also need the same `numerics()` and the context `deterministic()`.)
+
+    The model is moved to the device, and trained in place. `fresh_model(seed)` makes a freshly initialised
+    model of the same kind; the event `shrink_perturb` needs it, and after it the optimizer starts afresh too.
+
+    Raises:
+        ValueError: Images, conditions and model do not fit together; the message says how.
+        NonFiniteLossError: From `steps()` and `epochs()`, at the end of an epoch whose loss became infinite or NaN.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: ImageSet,
+        test: ImageSet,
+        options: TrainingOptions,
+        conditions: Conditions,
+        *,
+        fresh_model: Callable[[int], nn.Module] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.options = options
+        self.conditions = conditions
+        self.device = torch.device(device)
+        check_images(train, test)
+        check_conditions(conditions, train, options, fresh_model)
+        self.train_images = train.to(self.device)
+        self.test_images = test.to(self.device)
+        self.model = model.to(self.device)
+        self._fresh_model = fresh_model
+        if options.channels_last:
+            lay_out_channels_last(self.model)
+        self.optimizer = make_optimizer(self.model, options)
+        self.epoch = 0
+        self.step = 0
+        self.step_in_epoch = 0
+        self.elapsed_s = 0.0
+        self._batches: EpochBatches | None = None
+        self._tally = Tally(0, self.device)
+        self._under_deficits: tuple[Any, ImageSet] | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the current epoch (of the last one, after the end)."""
+        return learning_rate(
+            self.options.lr,
+            self.options.schedule,
+            epoch=min(self.epoch, self.options.epochs - 1),
+            epochs=self.options.epochs,
+            events=self.conditions.events,
+        )
+
+    def steps(self) -> Iterator[StepReport]:
+        """Train, and report after every optimiser step; all state is then in `self`."""
+        while self.epoch < self.options.epochs:
+            yield self._advance()
+
+    def epochs(self) -> Iterator[EpochReport]:
+        """Train, and report after every epoch."""
+        for step in self.steps():
+            if step.report is not None:
+                yield step.report
+
+    def _advance(self) -> StepReport:
+        """One optimiser step and, after the last of an epoch, what ends the epoch."""
+        started = time.perf_counter()
+        with torch.enable_grad(), own_random_numbers(self.device, derive_seed(self.options.seed, "step", self.step)):
+            if self._batches is None:
+                self._batches = self._start_epoch()
+            batches = self._batches
+            if self.step_in_epoch < len(batches):
+                self._optimise(batches)
+            report = self._end_epoch(batches) if self.step_in_epoch == len(batches) else None
+        self.elapsed_s += time.perf_counter() - started
+        done = StepReport(self.epoch, self.step, self.step_in_epoch, len(batches))
+        if report is not None:
+            done = replace(done, report=replace(report, elapsed_s=self.elapsed_s))
+            self.epoch, self.step_in_epoch, self._batches = self.epoch + 1, 0, None
+        return done
+
+    def _start_epoch(self) -> EpochBatches:
+        """Events, rates and batches of the epoch; in an epoch resumed in its middle the events were before."""
+        plan = self.conditions.at(self.epoch)
+        if self.step_in_epoch == 0:
+            self._apply_events(plan)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+            group["weight_decay"] = plan.weight_decay
+        batches = self._batches_under(plan)
+        done, self._tally = self._tally, Tally(len(batches), self.device)
+        if self.step_in_epoch > 0:
+            self._tally.restore(done.losses, done.correct)
+        return batches
+
+    def _apply_events(self, plan: EpochConditions) -> None:
+        for event in plan.events:
+            if isinstance(event, ShrinkPerturb):
+                assert self._fresh_model is not None  # checked at construction
+                event.apply(self.model, self._fresh_model(derive_seed(self.options.seed, "perturb", self.epoch)))
+                self.optimizer.state.clear()  # momenta of weights that are no more
+
+    def _batches_under(self, plan: EpochConditions) -> EpochBatches:
+        seed, images = self.options.seed, len(self.train_images)
+        order = epoch_order(images, seed=seed, epoch=self.epoch)
+        if plan.fraction < 1:
+            labels, classes = self.train_images.labels.cpu(), len(self.train_images.classes)
+            order = order[fraction_members(labels, plan.fraction, classes=classes, seed=seed)[order]]
+        draws = draw_augmentation(images, plan.augment, seed=seed, epoch=self.epoch) if plan.augment else None
+        return EpochBatches(
+            images=self._images_under(plan),
+            order=order.to(self.device),
+            bounds=batch_bounds(len(order), self.options.batch_size),
+            draws=draws.to(self.device) if draws is not None else None,
+            channels_last=self.options.channels_last,
+        )
+
+    def _images_under(self, plan: EpochConditions) -> ImageSet:
+        """The training images under the deficits of the epoch, computed once for as long as they stay the same."""
+        redrawn = any(deficit.redrawn for deficit in plan.deficits)
+        key = (plan.deficits, plan.epoch if redrawn else None)
+        if self._under_deficits is None or self._under_deficits[0] != key:
+            self._under_deficits = None  # frees the old images before the new ones are made
+            seed = derive_seed(self.options.seed, "deficits")
+            images = apply_deficits(self.train_images, plan.deficits, seed=seed, epoch=plan.epoch)
+            self._under_deficits = (key, images)
+        return self._under_deficits[1]
+
+    def _optimise(self, batches: EpochBatches) -> None:
+        inputs, labels = batches.batch(self.step_in_epoch)
+        if not self.model.training:
+            self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device, self.options.precision):
+            logits = checked_logits(self.model(inputs), self.train_images)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        self.optimizer.step()
+        self._tally.add(self.step_in_epoch, loss.detach(), (logits.argmax(1) == labels).sum())
+        self.step += 1
+        self.step_in_epoch += 1
+
+    def _end_epoch(self, batches: EpochBatches) -> EpochReport:
+        bad = self._tally.first_non_finite()
+        if bad is not None:
+            raise self._non_finite("training", self.step - len(batches) + bad + 1)
+        train_loss, train_accuracy = self._tally.means(batches.sizes)
+        test_loss, test_accuracy = self._evaluate(batches)
+        if not math.isfinite(test_loss):
+            raise self._non_finite("test", self.step)
+        plan = self.conditions.at(self.epoch)
+        return EpochReport(
+            epoch=self.epoch,
+            step=self.step,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            lr=self.lr,
+            weight_decay=plan.weight_decay,
+            conditions=plan,
+            images=len(batches.order),
+            elapsed_s=self.elapsed_s,
+        )
+
+    def _non_finite(self, which: str, step: int) -> NonFiniteLossError:
+        return NonFiniteLossError(which, epoch=self.epoch, step=step, lr=self.lr)
+
+    def _evaluate(self, batches: EpochBatches) -> tuple[float, float]:
+        options = self.options
+        statistics: AbstractContextManager[None] = nullcontext()
+        if options.refresh_batchnorm:
+            clean = replace(batches, images=self.train_images, draws=None)
+            inputs = (clean.batch(number)[0] for number in range(len(clean)))
+            statistics = refreshed_batchnorm(self.model, inputs, precision=options.precision)
+        with statistics:
+            return evaluate(
+                self.model,
+                self.test_images,
+                precision=options.precision,
+                channels_last=options.channels_last,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot that continues to the same bits, also from the middle of an epoch.
+
+        Order, augmentation, deficits, learning rate and weight decay are not in it: they follow from options,
+        conditions, epoch and step. Tensors are copies on the CPU; `torch.load(weights_only=True)` reads it.
+        """
+        done = self.step_in_epoch
+        return {
+            "model": snapshot(self.model.state_dict()),
+            "optimizer": snapshot(self.optimizer.state_dict()["state"]),
+            "epoch": self.epoch,
+            "step": self.step,
+            "step_in_epoch": done,
+            "losses": snapshot(self._tally.losses[:done]),
+            "correct": snapshot(self._tally.correct[:done]),
+            "elapsed_s": self.elapsed_s,
+            "optimizer_name": self.options.optimizer,
+            **self._course(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put a snapshot back; nothing has changed when an error is raised.
+
+        Options and conditions are those of this training. Between epochs they may differ from the snapshot's
+        (a run branches off, with another seed, lr, batch size or deficit); within an epoch seed, batch size,
+        images and the conditions of the epoch must be the same, or the rest of the epoch would be another one's.
+
+        Raises:
+            ValueError: The state does not fit; the message says in what.
+        """
+        check_parts(state)
+        check_model_state(state["model"], self.model)
+        self._check_course(state)
+        check_optimizer_state(state["optimizer"], self.optimizer, name=self.options.optimizer)
+        self.model.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": snapshot(state["optimizer"]), "param_groups": groups})
+        self.epoch, self.step, self.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
+        self.elapsed_s = state["elapsed_s"]
+        self._batches = None
+        self._tally = Tally(self.step_in_epoch, self.device)
+        self._tally.restore(state["losses"], state["correct"])
+
+    def _course(self, epoch: int | None = None) -> dict[str, Any]:
+        """What the steps of an epoch, the current one unless given, are made of; must not change within it."""
+        return {
+            "seed": self.options.seed,
+            "batch_size": self.options.batch_size,
+            "train_images": self.train_images.digest,
+            "conditions": self.conditions.at(self.epoch if epoch is None else epoch).record(),
+        }
+
+    def _check_course(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError unless this training can go on where the state stopped."""
+        epochs, name, epoch, done = self.options.epochs, self.options.optimizer, state["epoch"], state["step_in_epoch"]
+        if state["optimizer_name"] != name:
+            raise ValueError(
+                f"optimizer must be {state['optimizer_name']!r}, as in the saved training; got {name!r}. "
+                "To change it, load only the model."
+            )
+        if epoch + (done > 0) > epochs:
+            raise ValueError(f"epochs must be at least the {epoch + (done > 0)} already begun; got {epochs!r}.")
+        for part, value in self._course(epoch).items() if done else ():
+            if state[part] != value:
+                raise ValueError(
+                    f"{part} must be {state[part]!r}, as in the saved training, until epoch {epoch} ends; "
+                    f"got {value!r}. Continue with the same options, or branch off between epochs."
+                )
+        used = used_images(len(self.train_images), self.conditions.at(epoch).fraction)
+        steps = len(batch_bounds(used, self.options.batch_size))
+        if done >= steps:
+            raise ValueError(f"step_in_epoch of the state must be below {steps}, the steps of an epoch; got {done!r}.")

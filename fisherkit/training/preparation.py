@@ -1,0 +1,63 @@
+"""What is checked and set up before the first step of a training."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from fisherkit.conditions import Conditions, ShrinkPerturb
+from fisherkit.images.image_set import ImageSet
+from fisherkit.training.batches import used_images
+from fisherkit.training.options import TrainingOptions
+
+
+def check_images(train: ImageSet, test: ImageSet) -> None:
+    """Raise ValueError unless a network of the training images can be evaluated on the test images."""
+    for what, wanted, got in (
+        ("image shape", tuple(train.images.shape[1:]), tuple(test.images.shape[1:])),
+        ("classes", train.classes, test.classes),
+        ("mean and std", (train.mean, train.std), (test.mean, test.std)),
+    ):
+        if wanted != got:
+            raise ValueError(f"test must have the {what} of train, {wanted!r}; got {got!r}.")
+
+
+def check_conditions(
+    conditions: Conditions,
+    train: ImageSet,
+    options: TrainingOptions,
+    fresh_model: Callable[[int], nn.Module] | None,
+) -> None:
+    """Raise ValueError unless every condition can be imposed on this training."""
+    conditions.check(train)
+    for fraction in conditions.fraction:
+        used_images(len(train), fraction.value)
+    for event in conditions.events:
+        if event.epoch >= options.epochs:
+            raise ValueError(
+                f"event {str(event)!r} must be at an epoch before the end of training, epoch {options.epochs}; "
+                f"got {event.epoch}. Train for more epochs, or leave the event out."
+            )
+        if isinstance(event, ShrinkPerturb) and fresh_model is None:
+            raise ValueError(
+                f"fresh_model must be given for the event {str(event)!r}; got None. "
+                "Give a function seed -> freshly initialised model."
+            )
+
+
+def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    """SGD or Adam over the parameters that require gradients; lr and weight decay are set every epoch."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("model must have a parameter with requires_grad=True; got none.")
+    if options.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=options.lr, betas=(options.momentum, 0.999))
+    return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum)
+
+
+def lay_out_channels_last(model: nn.Module) -> None:
+    """Store every 4-d parameter in channels_last layout; values and shapes stay."""
+    # not Module.to(memory_format=...): that refuses a model with a 5-d parameter
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,103 @@
+"""Snapshots of a training, and the checks before one is put back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_OTHER_MODEL = "Build the model with the options of the run that wrote it."
+_OPTIMIZER_TENSORS = {"sgd": {"momentum_buffer"}, "adam": {"step", "exp_avg", "exp_avg_sq"}}
+
+# part of a state -> its type
+PARTS: Mapping[str, type] = {
+    "model": dict,
+    "optimizer": dict,
+    "epoch": int,
+    "step": int,
+    "step_in_epoch": int,
+    "losses": Tensor,
+    "correct": Tensor,
+    "elapsed_s": float,
+    "optimizer_name": str,
+    "seed": int,
+    "batch_size": int,
+    "train_images": str,
+    "conditions": dict,
+}
+
+
+def snapshot(value: Any) -> Any:
+    """The same values in new tensors on the CPU, in plain dictionaries and lists: later training leaves them alone."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: snapshot(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [snapshot(part) for part in value]
+    return value
+
+
+def check_parts(state: Any) -> None:
+    """Raise ValueError unless the state has the parts of a training's state, each of its type."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state must be a dictionary from Training.state_dict; got a {type(state).__name__}.")
+    missing = [name for name in PARTS if name not in state]
+    if missing:
+        raise ValueError(f"state must have the parts {', '.join(PARTS)}; got none named {', '.join(missing)}.")
+    for name, kind in PARTS.items():
+        if not isinstance(state[name], kind) or isinstance(state[name], bool):
+            raise ValueError(f"{name} of the state must be of type {kind.__name__}; got {type(state[name]).__name__}.")
+        if kind is int and state[name] < 0:
+            raise ValueError(f"{name} of the state must be >= 0; got {state[name]!r}.")
+    done = state["step_in_epoch"]
+    for name, dtype in (("losses", torch.float32), ("correct", torch.int64)):
+        if state[name].shape != (done,) or state[name].dtype != dtype:
+            raise ValueError(
+                f"{name} of the state must be {dtype} with shape ({done},), a value for each step of the epoch; "
+                f"got {state[name].dtype} with shape {tuple(state[name].shape)}."
+            )
+
+
+def check_model_state(saved: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise ValueError unless the saved parameters and buffers are this model's in names, shapes and types."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in saved]
+    unexpected = [name for name in saved if name not in own]
+    if missing or unexpected:
+        lacks = f" it lacks {_listed(missing)};" if missing else ""
+        has = f" it has {_listed(unexpected)}, which the model has not;" if unexpected else ""
+        raise ValueError(f"the saved state must be of the same model:{lacks}{has} {_OTHER_MODEL}".replace("; B", ". B"))
+    for name, tensor in own.items():
+        if isinstance(tensor, Tensor) and _form(saved[name]) != _form(tensor):
+            raise ValueError(
+                f"the saved {name!r} must be {_form(tensor)} as in the model; got {_form(saved[name])}. {_OTHER_MODEL}"
+            )
+
+
+def check_optimizer_state(saved: Mapping[Any, Any], optimizer: torch.optim.Optimizer, *, name: str) -> None:
+    """Raise ValueError unless the saved optimizer state fits the optimizer's parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, tensors in saved.items():
+        known = isinstance(index, int) and index < len(parameters) and isinstance(tensors, Mapping)
+        if not known or set(tensors) != _OPTIMIZER_TENSORS[name]:
+            raise ValueError(
+                f"the saved optimizer state must hold {', '.join(sorted(_OPTIMIZER_TENSORS[name]))} for at most "
+                f"{len(parameters)} parameters; got something else for parameter {index!r}. {_OTHER_MODEL}"
+            )
+        for part, tensor in tensors.items():
+            wanted = () if part == "step" else tuple(parameters[index].shape)
+            if not isinstance(tensor, Tensor) or tuple(tensor.shape) != wanted:
+                raise ValueError(
+                    f"the saved {part} of parameter {index} must have shape {wanted}; "
+                    f"got {_form(tensor)}. {_OTHER_MODEL}"
+                )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _form(value: Any) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
