@@ -37,7 +37,7 @@ def ghost(
     anchor = torch.zeros((), device=first_tensor(inputs).device, requires_grad=True)
     shared = [p for layer in joint for p in layer.parameters.values()]
     rows: list[dict[str, Tensor]] = []
-    with _attached(taps, anchor):
+    with _attached(taps, anchor), _only_differentiated(model, shared):
         outputs = call(model, inputs)
         given = vectors(outputs)
         for k, v in enumerate(given):
@@ -136,8 +136,7 @@ class _Start(torch.autograd.Function):
 
 @contextmanager
 def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
-    """Take the tapped layers' parameters out of the graph and hook their modules."""
-    parameters = [p for tap in taps for p in tap.layer.parameters.values()]
+    """Hook the tapped layers' modules, and let the graph start at the first of their outputs."""
     handles = []
 
     def hook_for(tap: _Tap) -> Any:
@@ -155,8 +154,6 @@ def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
         return hook
 
     try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
         for tap in taps:
             # first of the module's hooks: it must see the output before a user's hook changes it
             handles.append(tap.layer.module.register_forward_hook(hook_for(tap), prepend=True, with_kwargs=True))
@@ -164,5 +161,17 @@ def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _only_differentiated(model: nn.Module, kept: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Take every parameter but `kept` out of the graph, so that backward computes no other weight gradient."""
+    wanted = set(map(id, kept))
+    parameters = [p for p in model.parameters() if p.requires_grad and id(p) not in wanted]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
         for parameter in parameters:
             parameter.requires_grad_(True)

@@ -155,8 +155,8 @@ def _check_values(images: Tensor, index: int) -> None:
 
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:
     if isinstance(inputs, Tensor):
-        return inputs.to(device, non_blocking=True)
-    return {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+        return inputs.detach().to(device, non_blocking=True)
+    return {name: value.detach().to(device, non_blocking=True) for name, value in inputs.items()}
 
 
 def peeked(iterator: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:

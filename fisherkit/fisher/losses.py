@@ -8,12 +8,13 @@ flattened to [images, outputs] and lose nothing to cancellation when a network i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
+@runtime_checkable
 class Loss(Protocol):
     """What a loss offers; `z` are outputs [images, outputs] in float64."""
 

@@ -1,5 +1,6 @@
 """Engines that build each image's gradient: vmap (torch.func, chunked) and loop (one image at a time)."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,7 +44,9 @@ def vmapped(
 
     size = chunk_size(parameters)
     mapped = vmap(norms, chunk_size=size)
-    rows = [mapped(inputs, v) for v in given]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")  # a rule torch.func lacks
+        rows = [mapped(inputs, v) for v in given]
     return {layer.name: torch.stack([row[layer.name] for row in rows]).detach() for layer in layers}
 
 

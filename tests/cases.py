@@ -1,0 +1,312 @@
+"""Architectures small enough for a dense reference: id -> (model in float64, inputs, loss)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Case:
+    """One architecture; `closed` says whether every layer has a closed form that applies."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    inputs: Callable[[], Any]
+    loss: str = "cross_entropy"
+    closed: bool = True
+    backpack: bool = False
+
+    def build(self) -> tuple[nn.Module, Any]:
+        """Seeded model in float64 and evaluation-ready statistics, and its inputs."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = self.make().double()
+            for module in model.modules():
+                if getattr(module, "running_mean", None) is not None:
+                    module.running_mean.normal_()
+                    module.running_var.uniform_(0.5, 2)
+                    if module.affine:
+                        module.weight.data.uniform_(0.5, 1.5)
+                        module.bias.data.normal_()
+            return model, self.inputs()
+
+
+def images(*shape: int, n: int = 5) -> Callable[[], Tensor]:
+    return lambda: torch.randn(n, *shape, dtype=torch.float64)
+
+
+def tokens(length: int, vocabulary: int, n: int = 5) -> Callable[[], Tensor]:
+    return lambda: torch.randint(0, vocabulary, (n, length))
+
+
+class Residual(nn.Module):
+    """conv-bn-relu-conv-bn + shortcut; in_place as torchvision writes it."""
+
+    def __init__(self, in_place: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, padding=1, bias=False)
+        self.bn1, self.bn2, self.bn3 = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.conv1 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.relu = nn.ReLU(inplace=in_place)
+        self.fc = nn.Linear(4, 3)
+        self.in_place = in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.stem(x)))
+        out = self.bn3(self.conv2(self.relu(self.bn2(self.conv1(x)))))
+        if self.in_place:
+            out += x
+        else:
+            out = out + x
+        return self.fc(self.relu(out).mean((2, 3)))
+
+
+class InPlaceSequence(nn.Module):
+    """A Linear over positions (its output is a view) followed by an in-place activation, first and later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu_(self.second(F.relu_(self.first(x)))).sum(1))
+
+
+class Tied(nn.Module):
+    """Embedding and decoder share one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.decoder = nn.Embedding(6, 4), nn.Linear(4, 4), nn.Linear(4, 6, bias=False)
+        self.decoder.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(torch.tanh(self.mix(self.embed(x).mean(1))))
+
+
+class Twice(nn.Module):
+    """One module called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.shared(torch.tanh(self.shared(x)))))
+
+
+class Functional(nn.Module):
+    """A weight used outside its module's forward, and one used both inside and outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside, self.both, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(F.linear(x, self.outside.weight, self.outside.bias))
+        return self.out(torch.tanh(self.both(x)) + x @ self.both.weight)
+
+
+class Bare(nn.Module):
+    """Parameters that the model owns itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.fc, self.shift = nn.Parameter(torch.randn(4)), nn.Linear(4, 3), nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x * self.scale) + self.shift
+
+
+class Attention(nn.Module):
+    """nn.MultiheadAttention: in_proj_weight is bare, out_proj's own forward is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Linear(3, 4), nn.Linear(4, 3)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return self.out(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Transformer(nn.Module):
+    """Pre-norm block of Linear layers, LayerNorm, class token, position embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 4)
+        self.token, self.position = nn.Parameter(torch.randn(1, 1, 4)), nn.Parameter(torch.randn(1, 6, 4))
+        self.norm1, self.norm2 = nn.LayerNorm(4), nn.LayerNorm(4)
+        self.qkv, self.proj = nn.Linear(4, 12), nn.Linear(4, 4)
+        self.up, self.down, self.out = nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], 1) + self.position
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, -1)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v))
+        x = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return self.out(x[:, 0])
+
+
+class Recurrent(nn.Module):
+    """An LSTM: no closed form, no vmap rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.lstm(x)[0][:, -1])
+
+
+class Dictionary(nn.Module):
+    """Called by keyword, returns an object with .logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc = nn.Embedding(6, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Any:
+        return SimpleNamespace(logits=self.fc((self.embed(input_ids) * mask[..., None]).sum(1)))
+
+
+class Unused(nn.Module):
+    """A layer that the outputs never see, and one behind detach()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused, self.cut, self.out = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.used(x) + self.cut(x).detach())
+
+
+class Folded(nn.Module):
+    """Frames folded into the batch: 2 rows an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frame, self.out = nn.Linear(4, 4), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.frame(x.reshape(-1, 4))).reshape(len(x), 8))
+
+
+class Dense(nn.Module):
+    """Concatenation as in DenseNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(5, 3, 3, padding=1)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x, torch.relu(self.conv1(x))], 1)
+        return self.fc(torch.cat([x, torch.relu(self.conv2(x))], 1).mean((2, 3)))
+
+
+class Hooked(nn.Module):
+    """A user's forward hook changes the output of the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+        self.fc.register_forward_hook(lambda module, args, output: 3 * output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.fc(input=x)))
+
+
+def conv_net(*convolutions: nn.Module, features: int, classes: int = 3) -> Callable[[], nn.Module]:
+    layers = [part for conv in convolutions for part in (conv, nn.Tanh())]
+    return lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, classes))
+
+
+def frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    model[0].requires_grad_(False)
+    model[2].weight.requires_grad_(False)
+    model[4].bias.requires_grad_(False)
+    return model
+
+
+def weight_normed() -> nn.Module:
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    return nn.Sequential(normed, nn.Tanh(), nn.Linear(4, 3))
+
+
+CASES = [
+    Case("mlp", lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), images(4), backpack=True),
+    Case("linear_no_bias", lambda: nn.Linear(4, 3, bias=False), images(4), backpack=True),
+    Case("one_output", lambda: nn.Linear(4, 1), images(4), "binary_cross_entropy", backpack=True),
+    Case("binary", lambda: nn.Sequential(nn.Linear(4, 3)), images(4), "binary_cross_entropy", backpack=True),
+    Case("regression", lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)), images(4), "squared_error"),
+    Case("sequence_linear", InPlaceSequence, images(5, 3)),
+    Case("sequence_linear_gram", lambda: nn.Sequential(nn.Linear(9, 8), nn.Flatten(), nn.Linear(16, 3)), images(2, 9)),
+    Case("conv2d", conv_net(nn.Conv2d(2, 3, 3), features=3 * 9), images(2, 5, 5), backpack=True),
+    Case("conv2d_gram", conv_net(nn.Conv2d(8, 9, 3, padding=1), features=9 * 9), images(8, 3, 3), backpack=True),
+    Case("conv2d_strided", conv_net(nn.Conv2d(2, 3, 3, stride=2, padding=1), features=27), images(2, 6, 5)),
+    Case("conv2d_strided_gram", conv_net(nn.Conv2d(9, 9, 3, stride=2, padding=1), features=36), images(9, 4, 3)),
+    Case("conv2d_dilated", conv_net(nn.Conv2d(2, 3, (3, 2), dilation=(2, 1)), features=3 * 6), images(2, 6, 4)),
+    Case("conv2d_dilated_gram", conv_net(nn.Conv2d(9, 9, 2, dilation=2, padding=1), features=81), images(9, 3, 3)),
+    Case("conv2d_grouped", conv_net(nn.Conv2d(4, 6, 3, groups=2, padding=1), features=96), images(4, 4, 4)),
+    Case("conv2d_grouped_gram", conv_net(nn.Conv2d(16, 16, 3, groups=2), features=16), images(16, 3, 3)),
+    Case("conv2d_depthwise", conv_net(nn.Conv2d(4, 4, 3, groups=4, padding=1), features=64), images(4, 4, 4)),
+    Case("conv2d_same", conv_net(nn.Conv2d(2, 3, (3, 2), padding="same"), features=48), images(2, 4, 4)),
+    Case(
+        "conv2d_reflect", conv_net(nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), features=48), images(2, 4, 4)
+    ),
+    Case(
+        "conv2d_circular_gram",
+        conv_net(nn.Conv2d(24, 24, 3, padding=1, padding_mode="circular"), features=24 * 4),
+        images(24, 2, 2),
+    ),
+    Case("conv1d", conv_net(nn.Conv1d(2, 3, 3, stride=2, padding=2), features=3 * 5), images(2, 7), backpack=True),
+    Case("conv3d", conv_net(nn.Conv3d(2, 2, 2, padding=1, stride=2), features=2 * 8), images(2, 3, 3, 3)),
+    Case("conv_transpose", conv_net(nn.ConvTranspose2d(2, 3, 3), features=3 * 25), images(2, 3, 3), closed=False),
+    Case("batch_norm1d", lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)), images(4)),
+    Case("batch_norm_no_affine", lambda: nn.Sequential(nn.BatchNorm1d(4, affine=False), nn.Linear(4, 3)), images(4)),
+    Case("residual", Residual, images(2, 5, 5), backpack=True),
+    Case("residual_in_place", lambda: Residual(in_place=True), images(2, 5, 5)),
+    Case("dense_concatenation", Dense, images(2, 4, 4)),
+    Case("layer_norm", lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)), images(4)),
+    Case("layer_norm_2d", lambda: nn.Sequential(nn.LayerNorm((3, 4)), nn.Flatten(), nn.Linear(24, 3)), images(2, 3, 4)),
+    Case(
+        "group_norm",
+        lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 3)),
+        images(4, 3),
+        closed=False,
+    ),
+    Case("embedding", lambda: nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(18, 3)), tokens(6, 4)),
+    Case(
+        "embedding_padding",
+        lambda: nn.Sequential(nn.Embedding(4, 3, padding_idx=1), nn.Flatten(), nn.Linear(18, 3)),
+        tokens(6, 4),
+    ),
+    Case("transformer", Transformer, images(5, 3), closed=False),
+    Case("multihead_attention", Attention, images(5, 3), closed=False),
+    Case("lstm", Recurrent, images(5, 3), closed=False),
+    Case("bare_parameters", Bare, images(4), closed=False),
+    Case("tied_weights", Tied, tokens(3, 6), closed=False),
+    Case("module_called_twice", Twice, images(4), closed=False),
+    Case("functional_use", Functional, images(4), closed=False),
+    Case("folded_batch", Folded, images(2, 4), closed=False),
+    Case("weight_norm", weight_normed, images(4), closed=False),
+    Case("partly_frozen", frozen, images(4), backpack=True),
+    Case("unused_layer", Unused, images(4)),
+    Case("user_hook", Hooked, images(4)),
+    Case(
+        "dictionary_batch",
+        Dictionary,
+        lambda: {"input_ids": torch.randint(0, 6, (5, 3)), "mask": torch.rand(5, 3, dtype=torch.float64)},
+    ),
+]
+BY_NAME = {case.name: case for case in CASES}
