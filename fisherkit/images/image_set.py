@@ -40,7 +40,7 @@ class ImageSet:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 over shape, images and labels, in hex: equal contents have equal digests on any device."""
+        """The sha256 over shape, images and labels, in hex: the same contents have the same on any device."""
         content = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         for tensor in (self.images, self.labels):
             content.update(tensor.contiguous().cpu().numpy().data)
@@ -133,15 +133,11 @@ def _check_labels(labels: Tensor, classes: tuple[str, ...]) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(classes):
         wrong = low if low < 0 else high
-        raise ValueError(
-            f"labels must be from 0 to {len(classes) - 1} for {len(classes)} classes; got {wrong}."
-        )
+        raise ValueError(f"labels must be from 0 to {len(classes) - 1} for {len(classes)} classes; got {wrong}.")
 
 
 def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], *, channels: int) -> None:
     if len(mean) != channels or len(std) != channels:
-        raise ValueError(
-            f"mean and std must have one value per channel ({channels}); got {len(mean)} and {len(std)} values."
-        )
+        raise ValueError(f"mean and std must have one value per channel ({channels}); got {len(mean)} and {len(std)}.")
     if not all(0 < value < float("inf") for value in std):
         raise ValueError(f"std must be positive and finite; got {std!r}.")
