@@ -4,6 +4,8 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -29,16 +31,15 @@ def _variables(
     content: Content, images: int
 ) -> tuple[UInt8[np.ndarray, "32 32 3 images"], UInt8[np.ndarray, "images"]]:
     """X and y, after their names, shapes and types in the headers have been checked."""
-    from scipy.io import loadmat, whosmat
-
+    matlab: Any = import_module("scipy.io")  # scipy's stubs do not know that it takes file objects
     expected = {"X": ((32, 32, 3, images), ("uint8",)), "y": ((images, 1), ("uint8", "double"))}
     try:
         plain = _uncompressed(content.data, limit=images * (32 * 32 * 3 + 8) + 4096)
-        claimed = whosmat(io.BytesIO(plain))
+        claimed = matlab.whosmat(io.BytesIO(plain))
         for name, (shape, kinds) in expected.items():
             if [(s, k in kinds) for n, s, k in claimed if n == name] != [(shape, True)]:
                 raise ValueError(f"it must have one variable {name} {shape} of type {' or '.join(kinds)}")
-        values = loadmat(io.BytesIO(plain), variable_names=list(expected))
+        values = matlab.loadmat(io.BytesIO(plain), variable_names=list(expected))
     except Exception as error:  # damaged data make scipy fail in every way
         reason = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise content.unreadable(
