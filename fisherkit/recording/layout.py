@@ -58,7 +58,7 @@ def check_layers(layers: Iterable[str]) -> tuple[str, ...]:
     names = tuple(layers)
     for name in names:
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_LAYER or not _is_plain_text(name):
-            raise ValueError(f"layers must be names of 1 to {_LONGEST_LAYER} UTF-8 letters; got {name!r}.")
+            raise ValueError(f"layers must be names of 1 to {_LONGEST_LAYER} UTF-8 characters; got {name!r}.")
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated or not names:
         raise ValueError(f"layers must be at least one name, each once; got {repeated or names!r}.")

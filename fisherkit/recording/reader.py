@@ -157,7 +157,8 @@ class _Structure:
             return 0
         shapes = {"time": (rows,), "parameters": (layers,)}.get(name, (rows, rows + layers))
         self._require(dataset.shape in shapes, name, f"the shape {dataset.shape}")
-        self._require(_plain_dtype(dataset) == _dtype(name, dataset.ndim), name, f"the type {dataset.dtype}")
+        right = _is_plain(dataset) and dataset.dtype == _dtype(name, dataset.ndim)
+        self._require(right, name, f"the type {dataset.dtype}")
         chunk = int(np.prod(dataset.chunks or (0,), dtype=float)) * dataset.dtype.itemsize
         self._require(chunk <= _LARGEST_CHUNK, name, "too large chunks")
         return 0 if name == "time" else dataset.size * dataset.dtype.itemsize
@@ -175,10 +176,9 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _plain_dtype(dataset: h5py.Dataset) -> np.dtype[Any] | None:
-    """The type of plain numbers; None for enumerations, references, compounds, text."""
-    plain = dataset.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
-    return dataset.dtype if plain else None
+def _is_plain(dataset: h5py.Dataset) -> bool:
+    """Whether it holds numbers, not enumerations, references, compounds or text."""
+    return dataset.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
 
 
 def _dtype(name: str, axes: int) -> np.dtype[Any]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from fisherkit.recording import layout
 from fisherkit.recording.trajectory import Trajectory
@@ -15,7 +14,7 @@ _FIRST_CAPACITY = 64
 class Rows:
     """The rows of one run in growing arrays; a name that comes later is NaN (flags: 0) in the rows before."""
 
-    def __init__(self, layers: Sequence[str], parameters: Int64[np.ndarray, " layer"]) -> None:
+    def __init__(self, layers: Sequence[str], parameters: np.ndarray) -> None:
         self.layers = layout.check_layers(layers)
         self.parameters = parameters
         self._capacity = _FIRST_CAPACITY
@@ -26,22 +25,20 @@ class Rows:
     def __len__(self) -> int:
         return self._count
 
-    def append(self, variables: Mapping[str, np.ndarray], series: Mapping[str, float | int]) -> None:
+    def append(self, variables: Mapping[str, np.ndarray], series: Mapping[str, float | int | np.generic]) -> None:
         """Add one row, all of it or nothing.
 
         Raises:
             ValueError: A missing `epoch` or `step`, a wrong shape, a step that does not increase, a Fisher value
                 that is negative or not finite; names the layer and the step.
         """
-        missing = [name for name in layout.REQUIRED_SERIES if name not in series]
-        if missing:
-            raise ValueError(f"series must hold epoch and step; {missing[0]} is missing.")
+        _check_row(variables, series)
         step = series["step"]
-        if self._count and step <= self._series["step"][self._count - 1]:
+        scalars = {name: self._checked_scalar(name, value, step) for name, value in series.items()}
+        row = {name: self._checked_variable(name, values, step) for name, values in variables.items()}
+        if self._count and scalars["step"] <= self._series["step"][self._count - 1]:
             before = int(self._series["step"][self._count - 1])
             raise ValueError(f"step must be larger than {before}, that of the row before; got {step!r}.")
-        row = {name: self._checked_variable(name, values, step) for name, values in variables.items()}
-        scalars = {name: self._checked_scalar(name, value, step) for name, value in series.items()}
         self._reserve(self._count + 1)
         for name, values in row.items():
             self._variables.setdefault(name, self._empty(name, (len(self.layers),)))[self._count] = values
@@ -76,7 +73,7 @@ class Rows:
             attributes=attributes,
         )
 
-    def _checked_variable(self, name: str, values: np.ndarray, step: float) -> np.ndarray:
+    def _checked_variable(self, name: str, values: np.ndarray, step: object) -> np.ndarray:
         self._check_name(name, "variable", self._series)
         array = np.asarray(values, dtype=np.float64)
         if array.shape != (len(self.layers),):
@@ -90,7 +87,7 @@ class Rows:
             raise ValueError(_refusal(name, array[bad][0], f"layer {layer}, step {step}"))
         return array
 
-    def _checked_scalar(self, name: str, value: float, step: float) -> float | int:
+    def _checked_scalar(self, name: str, value: object, step: object) -> float | int:
         self._check_name(name, "series", self._variables)
         dtype, number = layout.series_dtype(name), np.asarray(value)
         real = number.shape == () and number.dtype.kind in "biuf"
@@ -118,6 +115,15 @@ class Rows:
                 for name, array in arrays.items():
                     arrays[name] = np.concatenate([array, self._empty(name, shape)])
             self._capacity *= 2
+
+
+def _check_row(variables: Mapping[str, np.ndarray], series: Mapping[str, float | int | np.generic]) -> None:
+    missing = [name for name in layout.REQUIRED_SERIES if name not in series]
+    if missing:
+        raise ValueError(f"series must hold epoch and step; {missing[0]} is missing.")
+    both = sorted(variables.keys() & series.keys())
+    if both:
+        raise ValueError(f"variables and series must have different names; got {both[0]!r} in both.")
 
 
 def _impossible(name: str, values: np.ndarray) -> np.ndarray:

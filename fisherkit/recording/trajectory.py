@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 import fisherkit
 from fisherkit.recording import layout
@@ -30,19 +30,14 @@ class Trajectory:
     """
 
     layers: tuple[str, ...]
-    parameters: Int64[np.ndarray, " layer"]
-    variables: Mapping[str, Float64[np.ndarray, "time layer"]]
-    series: Mapping[str, np.ndarray]
+    parameters: np.ndarray  # int64 [layer]
+    variables: Mapping[str, np.ndarray]  # each float64 [time, layer]
+    series: Mapping[str, np.ndarray]  # each [time]
     attributes: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         layers = layout.check_layers(self.layers)
-        missing = [name for name in layout.REQUIRED_SERIES if name not in self.series]
-        if missing:
-            raise ValueError(f"series must hold {' and '.join(layout.REQUIRED_SERIES)}; {missing[0]} is missing.")
-        both = sorted(self.variables.keys() & self.series.keys())
-        if both:
-            raise ValueError(f"variables and series must have different names; got {both[0]!r} in both.")
+        self._check_names()
         rows, count = len(self.series["step"]), len(layers)
         series = {n: _frozen(n, a, layout.series_dtype(n), (rows,)) for n, a in self.series.items()}
         variables = {n: _frozen(n, a, np.dtype("<f8"), (rows, count)) for n, a in self.variables.items()}
@@ -52,6 +47,17 @@ class Trajectory:
         self._set(layers=layers, variables=variables, series=series)
         self._set(parameters=_frozen("parameters", self.parameters, np.dtype("<i8"), (count,)))
         self._set(attributes=layout.normalise_attributes(versions | dict(self.attributes)))
+
+    def _check_names(self) -> None:
+        for kind, names in (("variable", self.variables), ("series", self.series)):
+            for name in names:
+                layout.check_name(name, kind)
+        missing = [name for name in layout.REQUIRED_SERIES if name not in self.series]
+        if missing:
+            raise ValueError(f"series must hold {' and '.join(layout.REQUIRED_SERIES)}; {missing[0]} is missing.")
+        both = sorted(self.variables.keys() & self.series.keys())
+        if both:
+            raise ValueError(f"variables and series must have different names; got {both[0]!r} in both.")
 
     def _set(self, **fields: object) -> None:
         for name, value in fields.items():
@@ -126,10 +132,10 @@ class Trajectory:
         if name == "parameters":
             where = f"layer {self.layers[place[0]]}"
         else:
-            where = f"row {place[0]} (step {self.series['step'][place[0]]})"
+            where = f"step {self.series['step'][place[0]]}"
             where += f", layer {self.layers[place[1]]}" if len(place) > 1 else ""
         values = f"{mine[place].item()!r} and {yours[place].item()!r}"
-        return [f"{name}: {values} in {where}; {int(differ.sum())} of {differ.size} values differ"]
+        return [f"{name}: {values} at {where}; {int(differ.sum())} of {differ.size} values differ"]
 
     def to_xarray(self) -> "xarray.Dataset":
         """The same as an `xarray.Dataset`, as `xarray.open_dataset(path, engine="h5netcdf")` would give it.

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -77,6 +77,17 @@ def _write_array(file: h5py.File, name: str, array: np.ndarray, axes: tuple[str,
         dataset.dims[axis].attach_scale(file[scale])
 
 
+@runtime_checkable
+class Clock(Protocol):
+    """What `RunFile` takes from the module `time`."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+
+
 class RunFile:
     """The file of a run in progress: rows in memory, published as whole files.
 
@@ -95,8 +106,7 @@ class RunFile:
         trajectory: Rows to continue from.
         accept_different_numerics: Do not compare recomputed rows with those in the file.
         notice: Receives each notice; without it they are collected in `notices`.
-        clock: Seconds that never run backwards.
-        sleep: Waits that many seconds (only `close` waits).
+        clock: Tells the time and waits (only `close` waits).
 
     Raises:
         RunRefused: The file holds rows that this run does not reproduce.
@@ -113,18 +123,19 @@ class RunFile:
         trajectory: Trajectory | None = None,
         accept_different_numerics: bool = False,
         notice: Callable[[str], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = time,
     ) -> None:
         self.path = Path(path)
         self.notices: list[str] = []
-        self._notice, self._clock, self._sleep = notice or self.notices.append, clock, sleep
+        self._notice = notice or self.notices.append
+        self._clock = clock
         self._accept = accept_different_numerics
         self._rows = Rows(layers, parameters)
         self._attributes = layout.normalise_attributes({**(trajectory.attributes if trajectory else {}), **attributes})
         self._on_disk = _read_existing(self.path, self._rows)
         self._unpublished = True
-        self._last_end, self._last_cost = clock(), 0.0
+        self._last_end, self._last_cost = clock.monotonic(), 0.0
+        self._bytes_needed = 0
         self._last_notice: float | None = None
         if trajectory is not None:
             self._rows.extend(trajectory)
@@ -135,7 +146,7 @@ class RunFile:
         """Everything recorded so far."""
         return self._rows.trajectory(self._attributes)
 
-    def append(self, *, variables: Mapping[str, np.ndarray], series: Mapping[str, float | int]) -> None:
+    def append(self, *, variables: Mapping[str, np.ndarray], series: Mapping[str, float | int | np.generic]) -> None:
         """Add a row; names that were not there before are NaN (flags: 0) in the earlier rows.
 
         Raises:
@@ -156,7 +167,7 @@ class RunFile:
         """Put the rows on disk if it is time to; whether the file now holds every row recorded so far."""
         if not self._unpublished or self._catching_up:
             return True
-        due = self._clock() - self._last_end >= self._last_cost / _LARGEST_SHARE
+        due = self._clock.monotonic() - self._last_end >= self._last_cost / _LARGEST_SHARE
         return (force or due) and self._try_to_publish() is None
 
     def close(self) -> None:
@@ -165,22 +176,22 @@ class RunFile:
         Raises:
             OSError: The last rows could not be written; names the file and the bytes needed.
         """
-        give_up_at = self._clock() + _CLOSE_RETRIES_S
+        give_up_at = self._clock.monotonic() + _CLOSE_RETRIES_S
         while self._unpublished and not self._catching_up:
             error = self._try_to_publish()
             if error is None:
                 return
-            if self._clock() >= give_up_at:
+            if self._clock.monotonic() >= give_up_at:
                 problem = f"{error.strerror}; {self._bytes_needed:,} bytes are needed for the last rows"
                 raise OSError(error.errno, problem, str(self.path)) from error
-            self._sleep(1.0)
+            self._clock.sleep(1.0)
 
     @property
     def _catching_up(self) -> bool:
         return self._on_disk is not None and len(self._rows) < len(self._on_disk)
 
     def _try_to_publish(self) -> OSError | None:
-        start = self._clock()
+        start = self._clock.monotonic()
         image = to_bytes(self.trajectory)
         self._bytes_needed = len(image)
         try:
@@ -192,13 +203,13 @@ class RunFile:
             )
             return error
         finally:
-            self._last_end = self._clock()
+            self._last_end = self._clock.monotonic()
             self._last_cost = self._last_end - start
         self._unpublished, self._on_disk = False, None
         return None
 
     def _tell(self, text: str) -> None:
-        now = self._clock()
+        now = self._clock.monotonic()
         if self._last_notice is None or now - self._last_notice >= _NOTICE_EVERY_S:
             self._last_notice = now
             self._notice(text)
