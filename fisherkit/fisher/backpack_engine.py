@@ -52,9 +52,19 @@ def backpack(
         # BackPACK keeps inputs and outputs on the modules: one forward for each backward
         with context(BatchL2Grad()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers it has no extension for: _collect raises instead
-            (call(private, inputs) * v).sum().backward()
+            _backward(private, inputs, v)
         rows.append({layer.name: _collect(layer, own) for layer in layers})
     return {layer.name: torch.stack([row[layer.name] for row in rows]) for layer in layers}
+
+
+def _backward(private: nn.Module, inputs: Inputs, v: Tensor) -> None:
+    try:
+        (call(private, inputs) * v).sum().backward()
+    except RuntimeError as error:
+        raise ValueError(
+            f"engine='backpack' failed in the model's backward pass: {str(error).splitlines()[0]} "
+            "BackPACK hooks cannot follow operations that change a layer's output in place. Use engine='auto'."
+        ) from error
 
 
 def private_copy(model: nn.Module) -> nn.Module:

@@ -78,7 +78,7 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
         _refuse(
             reasons,
             engine,
-            "engine='auto' measures such layers another way" if stochastic else "engine='vmap'",
+            "engine='auto' or 'batch'" if stochastic else "engine='auto' or 'vmap'",
         )
     if engine == "backpack":
         _refuse({layer.name: _why_not_backpack(layer, found) for layer in seen}, engine, "engine='auto'")
@@ -117,7 +117,7 @@ def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: st
 
 def why_not_ghost(layer: Layer, found: Survey) -> str | None:
     """Why a closed form would be wrong for this layer in this model, or None when it is right."""
-    return _why_not_once(layer, found) or why_no_form(layer)
+    return why_no_form(layer) or _why_not_once(layer, found)
 
 
 def _why_not_backpack(layer: Layer, found: Survey) -> str | None:
@@ -148,7 +148,7 @@ def _refuse(reasons: dict[str, str | None], engine: str, instead: str) -> None:
     if not refused:
         return
     name, reason = next(iter(refused.items()))
-    others = f" (and {len(refused) - 1} more layers)" if len(refused) > 1 else ""
+    others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
     raise ValueError(f"engine={engine!r} cannot measure layer {name!r}{others}: {reason}. Use {instead}.")
 
 

@@ -93,8 +93,9 @@ class Estimator:
             return Vectors(self.loss.columns(z.shape[1]), lambda k: shaped(self.loss.column(z, k)))
         if self.name == "empirical":
             assert labels is not None
-            targets = labels.reshape(len(labels), -1) if labels.dim() > 1 or labels.is_floating_point() else labels
-            return Vectors(1, lambda _: shaped(self.loss.score(z, targets)))
+            by_output = labels.dim() > 1 or labels.is_floating_point()
+            v = shaped(self.loss.score(z, labels.reshape(len(labels), -1) if by_output else labels))
+            return Vectors(1, lambda _: v)
         assert noise is not None
         given = noise.to(z.device)
         if self.name == "sampled":

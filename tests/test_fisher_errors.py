@@ -1,0 +1,273 @@
+"""Every engine that cannot do it right says so, naming the layer, the reason and an engine that can."""
+
+import pytest
+import torch
+from cases import BY_NAME, Residual
+from torch import nn
+
+from fisherkit.fisher import fisher_trace
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")  # a note on its speed
+
+
+def build(name: str):
+    return BY_NAME[name].build()
+
+
+REFUSED_BY_GHOST = {
+    "tied_weights": r"layer 'embed'.*tied to another module.*engine='auto'",
+    "module_called_twice": r"layer 'shared'.*called 2 times.*engine='auto'",
+    "functional_use": r"layer 'outside' \(and 1 more\).*used outside its own forward",
+    "bare_parameters": r"layer '\(model\)'.*no closed form for Bare with parameters scale, shift",
+    "multihead_attention": r"layer 'attention'.*no closed form for MultiheadAttention",
+    "folded_batch": r"layer 'frame'.*called with 6 rows for 3 images",
+    "lstm": r"layer 'lstm'.*no closed form for LSTM",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), REFUSED_BY_GHOST.items(), ids=REFUSED_BY_GHOST)
+def test_ghost_refuses(name: str, message: str):
+    model, inputs = build(name)
+    with pytest.raises(ValueError, match=message):
+        fisher_trace(model, inputs, engine="ghost")
+
+
+REFUSED_BY_BACKPACK = {  # BackPACK 1.7.1 is silently wrong on these, or computes nothing
+    "conv2d_grouped": r"layer '0'.*wrong for grouped convolutions \(groups=2\).*engine='auto'",
+    "conv2d_depthwise": r"layer '0'.*wrong for grouped convolutions \(groups=4\)",
+    "conv2d_reflect": r"layer '0'.*wrong for padding_mode='reflect'",
+    "conv2d_same": r"layer '0'.*wrong for padding='same'",
+    "tied_weights": r"layer 'embed'.*tied",
+    "module_called_twice": r"layer 'shared'.*called 2 times",
+    "functional_use": r"layer 'outside'.*outside its own forward",
+    "layer_norm": r"layer '0'.*no BatchL2Grad for LayerNorm",
+    "group_norm": r"layer '0'.*no BatchL2Grad for GroupNorm",
+    "multihead_attention": r"layer 'attention'.*no BatchL2Grad for MultiheadAttention",
+    "bare_parameters": r"layer '\(model\)'.*no BatchL2Grad for Bare",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), REFUSED_BY_BACKPACK.items(), ids=REFUSED_BY_BACKPACK)
+def test_backpack_refuses(name: str, message: str):
+    model, inputs = build(name)
+    with pytest.raises(ValueError, match=message):
+        fisher_trace(model, inputs, engine="backpack")
+
+
+def test_a_model_that_backpack_cannot_run_is_refused_with_the_reason():
+    model, inputs = build("residual_in_place")  # `out += x` inside the forward
+    with pytest.raises(ValueError, match=r"engine='backpack' failed.*in place.*engine='auto'"):
+        fisher_trace(model, inputs, engine="backpack")
+
+
+@pytest.mark.parametrize("engine", ["ghost", "vmap", "backpack"])
+def test_train_mode_batchnorm_has_no_per_image_gradients(engine: str):
+    model, inputs = build("residual")
+    with pytest.raises(ValueError, match=r"per-image gradients, but layer 'bn1'.*engine='batch', or batchnorm='eval'"):
+        fisher_trace(model, inputs, engine=engine, batchnorm="train")
+
+
+def test_train_mode_batchnorm_goes_to_batch_and_only_for_drawn_vectors():
+    model, inputs = build("residual")
+    assert set(fisher_trace(model, inputs, batchnorm="train", batch_size=5).engines.values()) == {"batch"}
+    with pytest.raises(ValueError, match=r"one joint model.*estimator='propagated'.*batchnorm='eval'"):
+        fisher_trace(model, inputs, estimator="exact", batchnorm="train")
+
+
+def test_batchnorm_without_running_statistics_is_joint_in_eval_mode_too():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
+    result = fisher_trace(model, torch.randn(6, 4), batch_size=3)
+    assert set(result.engines.values()) == {"batch"}
+    with pytest.raises(ValueError, match=r"engine='ghost' needs per-image gradients, but layer '1'.*engine='batch'"):
+        fisher_trace(model, torch.randn(6, 4), engine="ghost")
+
+
+@pytest.mark.parametrize("estimator", ["exact", "empirical"])
+def test_batch_engine_needs_vectors_with_mean_zero(estimator: str):
+    model, inputs = build("mlp")
+    with pytest.raises(ValueError, match=r"engine='batch' needs score vectors with mean zero.*'propagated'"):
+        fisher_trace(model, inputs, torch.zeros(5, dtype=torch.long), estimator=estimator, engine="batch")
+
+
+def test_vmap_that_cannot_map_is_an_error_when_asked_for_and_a_loop_under_auto():
+    model, inputs = build("lstm")
+    with pytest.raises(ValueError, match=r"engine='vmap' cannot map layer 'lstm'.*engine='auto'"):
+        fisher_trace(model, inputs, estimator="exact", engine="vmap")
+    assert fisher_trace(model, inputs, estimator="exact").engines == {"lstm": "loop", "out": "ghost"}
+
+
+def test_embedding_that_renormalises_its_weights_is_refused():
+    model = nn.Sequential(nn.Embedding(4, 3, max_norm=1.0), nn.Flatten(), nn.Linear(6, 3))
+    with pytest.raises(ValueError, match=r"layer '0': Embedding\(max_norm=...\) rewrites its weights.*max_norm=None"):
+        fisher_trace(model, torch.zeros(2, 2, dtype=torch.long))
+
+
+def test_reentrant_checkpointing_is_refused():
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.second(torch.utils.checkpoint.checkpoint(self.first, x.requires_grad_(), use_reentrant=True))
+
+    with pytest.raises(ValueError, match=r"activation checkpointing with use_reentrant=True.*use_reentrant=False"):
+        fisher_trace(Checkpointed(), torch.randn(3, 4))
+
+
+def test_a_layer_called_twice_only_on_later_batches_is_noticed():
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc(self.fc(x)) if x[0, 0] > 100 else self.fc(x)
+
+    inputs = torch.zeros(4, 4)
+    inputs[2:] = 101
+    with pytest.raises(ValueError, match=r"layer 'fc' was called twice on this batch.*engine='batch'"):
+        fisher_trace(Sometimes(), inputs, batch_size=2)
+
+
+def test_a_path_that_closes_on_later_batches_is_noticed():
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.out(x if x[0, 0] > 100 else self.fc(x))
+
+    inputs = torch.zeros(4, 4)
+    inputs[2:] = 101
+    with pytest.raises(ValueError, match=r"layer 'fc': no gradient arrived.*different paths"):
+        fisher_trace(Skips(), inputs, batch_size=2)
+
+
+def test_an_input_changed_in_place_after_its_layer_is_noticed():
+    class Overwrites(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = x + 1
+            y = self.fc(x)
+            x.mul_(2)
+            return self.out(y + x)
+
+    with pytest.raises(ValueError, match=r"layer 'fc': its input was changed in place"):
+        fisher_trace(Overwrites(), torch.randn(3, 4))
+
+
+ARGUMENTS = {
+    "estimator": (
+        dict(estimator="guess"),
+        r"estimator must be one of exact, sampled, propagated, empirical; got 'guess'",
+    ),
+    "engine": (dict(engine="fast"), r"engine must be one of auto, ghost, vmap, backpack, batch; got 'fast'"),
+    "loss": (dict(loss="hinge"), r"loss must be one of cross_entropy, .*; got 'hinge'"),
+    "batchnorm": (dict(batchnorm="off"), r"batchnorm must be one of eval, train; got 'off'"),
+    "draws": (dict(draws=0), r"draws must be at least 1; got 0"),
+    "draws_exact": (dict(estimator="exact", draws=2), r"draws must be 1 for estimator='exact'.*got 2"),
+    "max_images": (dict(max_images=0), r"max_images must be at least 1; got 0"),
+    "batch_size": (dict(batch_size=-1), r"batch_size must be at least 1; got -1"),
+    "rel_se": (dict(rel_se=5.0), r"rel_se must be between 0 and 1, for example 0.05; got 5.0"),
+    "labels": (dict(estimator="empirical"), r"labels must be given for estimator='empirical'"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_wrong_arguments(options, message: str):
+    model, inputs = build("mlp")
+    with pytest.raises(ValueError, match=message):
+        fisher_trace(model, inputs, **options)
+
+
+IMAGES = {
+    "nothing": ([], r"images must hold at least one image; got none"),
+    "a_number": (3, r"images must be a tensor, an ImageSet or an iterable of batches; got int"),
+    "text": (["abc"], r"batch 0 must be a tensor, an \(images, labels\) pair or a dictionary of tensors; got str"),
+    "pixels": (torch.zeros(2, 4, dtype=torch.uint8), r"batch 0 must be normalised floating-point images; got uint8"),
+    "lengths": ([(torch.zeros(2, 4), torch.zeros(3))], r"batch 0 must have as many labels as images.*\[2, 3\]"),
+}
+
+
+@pytest.mark.parametrize(("images", "message"), IMAGES.values(), ids=IMAGES)
+def test_wrong_images(images, message: str):
+    model, _ = build("mlp")
+    with pytest.raises(ValueError, match=message):
+        fisher_trace(model, images)
+
+
+def test_wrong_labels():
+    model, inputs = build("mlp")
+    with pytest.raises(ValueError, match=r"labels must be class indices from 0 to 2; got 0 to 7"):
+        fisher_trace(model, inputs, torch.tensor([0, 1, 2, 7, 1]), estimator="empirical")
+    with pytest.raises(ValueError, match=r"labels must be one class index an image"):
+        fisher_trace(model, inputs, torch.zeros(5, 3), estimator="empirical")
+
+
+def test_wrong_outputs():
+    with pytest.raises(ValueError, match=r"at least 2 classes for loss='cross_entropy'.*binary_cross_entropy"):
+        fisher_trace(nn.Linear(4, 1), torch.randn(3, 4))
+    with pytest.raises(ValueError, match=r"one row of outputs for each image; got shape \[\] for 3 images"):
+        fisher_trace(nn.Sequential(nn.Linear(4, 3), Mean()), torch.randn(3, 4))
+    with pytest.raises(
+        ValueError, match=r"model must return a tensor of outputs, or an object with .logits; got tuple"
+    ):
+        fisher_trace(Pair(), torch.randn(3, 4))
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean()
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(x), x
+
+
+def test_a_frozen_model_is_refused():
+    model, inputs = build("mlp")
+    with pytest.raises(ValueError, match=r"requires_grad=True; got none.*requires_grad_\(True\)"):
+        fisher_trace(model.requires_grad_(False), inputs)
+
+
+def test_values_that_are_not_finite_name_the_layer():
+    model, inputs = build("mlp")
+    inputs[3, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"Fisher trace is not finite for layer '0', '2'"):
+        fisher_trace(model, inputs)
+
+
+def test_frozen_and_unused_layers_are_named_in_the_result():
+    model, inputs = build("partly_frozen")
+    result = fisher_trace(model, inputs)
+    assert result.layers == ("2", "4")
+    assert result.frozen_parameters == 20 + 16 + 3
+    assert any("39 frozen parameters" in note for note in result.notes)
+    model, inputs = build("unused_layer")
+    result = fisher_trace(model, inputs)
+    assert result["unused"] == result["cut"] == 0
+    assert any("do not depend on unused, cut" in note for note in result.notes)
+
+
+def test_the_result_prints_as_a_table():
+    model, inputs = build("residual")
+    text = str(fisher_trace(model, inputs, draws=2))
+    assert "True Fisher trace, propagated, 2 draws, 5 images" in text
+    assert all(name in text for name in dict(Residual().named_children()) if name != "relu")
+    assert text.splitlines()[-1].startswith("total")
+
+
+def test_an_unknown_layer_lists_the_layers():
+    model, inputs = build("mlp")
+    with pytest.raises(KeyError, match="no layer 'fc'; the layers are 0, 2"):
+        fisher_trace(model, inputs)["fc"]
