@@ -155,8 +155,13 @@ def _check_values(images: Tensor, index: int) -> None:
 
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:
     if isinstance(inputs, Tensor):
-        return inputs.detach().to(device, non_blocking=True)
-    return {name: value.detach().to(device, non_blocking=True) for name, value in inputs.items()}
+        return _plain(inputs).to(device, non_blocking=True)
+    return {name: _plain(value).to(device, non_blocking=True) for name, value in inputs.items()}
+
+
+def _plain(value: Tensor) -> Tensor:
+    """Without a graph of its own; tensors made in inference mode cannot enter one, a copy can."""
+    return value.clone() if value.is_inference() else value.detach()
 
 
 def peeked(iterator: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:

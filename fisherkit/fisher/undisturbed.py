@@ -38,7 +38,7 @@ def undisturbed(model: nn.Module, *, batchnorm: str = "eval") -> Iterator[None]:
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
         for buffer in buffers:
-            buffer.restore()
+            buffer.restore(written=batchnorm == "train")
 
 
 class _Buffer:
@@ -50,9 +50,16 @@ class _Buffer:
         self.version = None if self.tensor is None else self.tensor._version
         self.values = None if self.tensor is None else self.tensor.detach().clone()
 
-    def restore(self) -> None:
+    def restore(self, *, written: bool) -> None:
+        """Put the tensor back, and its values if they were written into.
+
+        BatchNorm updates its statistics without counting a version: `written` says so. Otherwise values are left
+        alone, since a copy would count as a change to a graph that the caller has not yet gone back through.
+        """
         self.module._buffers[self.name] = self.tensor
-        if self.tensor is not None and self.values is not None and self.tensor._version != self.version:
+        if self.tensor is None or self.values is None:
+            return
+        if written or self.tensor._version != self.version:
             with torch.no_grad():
                 self.tensor.copy_(self.values)
 
