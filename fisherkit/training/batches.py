@@ -111,6 +111,7 @@ def _proportional_order(labels: Tensor, *, classes: int, seed: int) -> Tensor:
     by_class = torch.argsort(labels[shuffled], stable=True)
     sizes = torch.bincount(labels, minlength=classes)
     starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
-    place = torch.empty(len(labels), dtype=torch.float64)
-    place[by_class] = (torch.arange(len(labels)) - starts + 0.5) / torch.repeat_interleave(sizes, sizes)
+    rank = torch.arange(len(labels), dtype=torch.float64) - starts
+    place = torch.empty_like(rank)
+    place[by_class] = (rank + 0.5) / torch.repeat_interleave(sizes, sizes)
     return shuffled[torch.argsort(place, stable=True)]

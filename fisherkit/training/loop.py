@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -103,7 +103,7 @@ class Training:
     def _advance(self) -> StepReport:
         """One optimiser step and, after the last of an epoch, what ends the epoch."""
         started = time.perf_counter()
-        with torch.enable_grad(), own_random_numbers(self.device, derive_seed(self.options.seed, "step", self.step)):
+        with self._own_settings():
             if self._batches is None:
                 self._batches = self._start_epoch()
             batches = self._batches
@@ -116,6 +116,13 @@ class Training:
             done = replace(done, report=replace(report, elapsed_s=self.elapsed_s))
             self.epoch, self.step_in_epoch, self._batches = self.epoch + 1, 0, None
         return done
+
+    @contextmanager
+    def _own_settings(self) -> Iterator[None]:
+        """Gradients on, autocast off, random numbers of this step: whatever the consumer has set around the loop."""
+        seed = derive_seed(self.options.seed, "step", self.step)
+        with torch.enable_grad(), autocast(self.device, "fp32"), own_random_numbers(self.device, seed):
+            yield
 
     def _start_epoch(self) -> EpochBatches:
         """Events, rates and batches of the epoch; in an epoch resumed in its middle the events were before."""
