@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
 from .contents import Content
 
@@ -22,14 +22,18 @@ def decode(contents: Sequence[Content]) -> Decoded:
     (content,) = contents
     images = content.file.images
     pixels, labels = _variables(content, images)
-    if labels.min() < 1 or labels.max() > 10:
-        raise content.unreadable(f"labels must be from 1 to 10; they are {labels.min()} to {labels.max()}.")
+    wrong = np.flatnonzero(~np.isin(labels, range(1, 11)))
+    if len(wrong):
+        raise content.unreadable(
+            f"labels must be whole numbers from 1 to 10; that of image {wrong[0]} is {labels[wrong[0]]:g}. "
+            "The file is damaged or of another format."
+        )
     return np.ascontiguousarray(pixels.transpose(3, 2, 0, 1)), labels.astype(np.int64) % 10
 
 
 def _variables(
     content: Content, images: int
-) -> tuple[UInt8[np.ndarray, "32 32 3 images"], UInt8[np.ndarray, "images"]]:
+) -> tuple[UInt8[np.ndarray, "32 32 3 images"], Shaped[np.ndarray, "images"]]:
     """X and y, after their names, shapes and types in the headers have been checked."""
     matlab: Any = import_module("scipy.io")  # scipy's stubs do not know that it takes file objects
     expected = {"X": ((32, 32, 3, images), ("uint8",)), "y": ((images, 1), ("uint8", "double"))}
@@ -45,10 +49,7 @@ def _variables(
         raise content.unreadable(
             f"it is not a readable SVHN file in MATLAB 5 format: {reason}. Get the official file again."
         ) from error
-    labels = values["y"][:, 0]
-    if not np.array_equal(labels, labels.astype(np.uint8)):
-        raise content.unreadable("labels must be whole numbers from 1 to 10.")
-    return values["X"], labels.astype(np.uint8)
+    return values["X"], values["y"][:, 0]
 
 
 def _uncompressed(data: bytes, *, limit: int) -> bytes:
