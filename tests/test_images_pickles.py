@@ -119,9 +119,7 @@ def nested_keys() -> bytes:
         pytest.param(b"\x80\x02}r" + struct.pack("<I", 2**32 - 1) + b".", None, id="memo index of 4 billion"),
         pytest.param(b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"a.", "damaged", id="2 ** 62 bytes claimed"),
         pytest.param(b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"}.", None, id="frame of 2 ** 62 bytes"),
-        pytest.param(
-            b"\x80\x02" + b"]" * 10_000_000 + b".", "more parts than an official file", id="ten million lists"
-        ),
+        pytest.param(b"\x80\x02" + b"]" * 1_000_000 + b".", "more parts than an official file", id="a million lists"),
         pytest.param(b"\x80\x02" + b"]" + b"]a" * 400 + b".", "holds a list", id="nested lists"),
     ],
 )

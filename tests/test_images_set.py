@@ -110,6 +110,13 @@ def test_every_image_is_as_likely_as_every_other_of_its_class() -> None:
     assert ((taken - 80).abs() < 32).all()
 
 
+def test_the_classes_of_an_incomplete_round_are_drawn_too() -> None:
+    images = set_with([0, 1, 2] * 4)
+    first = torch.cat([images.subset(1, seed=seed).labels for seed in range(300)]).bincount(minlength=3)
+    # 300 draws at 1/3: the deviation is 8.2, and 4 deviations are allowed
+    assert ((first - 100).abs() < 33).all()
+
+
 def test_whole_balanced_set_is_a_subset_of_itself() -> None:
     images = set_with([0, 1, 2] * 4)
     assert sorted(images.subset(12, seed=0).images[:, 0, 0, 0].tolist()) == list(range(12))
