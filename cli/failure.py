@@ -20,7 +20,12 @@ def report(error: Exception) -> int:
     if isinstance(error, UnreadableFile):
         click.echo(f"fisherkit: {printable(str(error))}", err=True)
         return BAD_DATA
-    kind = "" if isinstance(error, ValueError | RunRefused) else f"{type(error).__name__}: "
+    if type(error).__name__ == "ValidationError" and hasattr(error, "errors"):  # pydantic's, not imported for this
+        for found in error.errors():
+            option = "--" + str(found["loc"][0] if found["loc"] else "").replace("_", "-")
+            click.echo(f"fisherkit: {option}: {printable(found['msg'])}; got {found['input']!r}.", err=True)
+        return USAGE
+    kind = "" if isinstance(error, ValueError | RunRefused | ArithmeticError) else f"{type(error).__name__}: "
     click.echo(f"fisherkit: {kind}{printable(str(error))}", err=True)
     if kind:
         click.echo("Run again with `fisherkit --debug ...` for the traceback.", err=True)

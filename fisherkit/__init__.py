@@ -16,7 +16,7 @@ _HOMES = {
     "read": "fisherkit.recording",
     "verify": "fisherkit.fisher",
 }
-_ROOMS = ("conditions", "fisher", "images", "models", "plots", "recording", "studies", "training")
+_ROOMS = ("analysis", "conditions", "fisher", "images", "models", "plots", "recording", "studies", "training")
 
 __all__ = [*_HOMES, *_ROOMS]  # noqa: PLE0604
 

@@ -86,7 +86,8 @@ def private_copy(model: nn.Module) -> nn.Module:
             setattr(module, "inplace", False)  # noqa: B010  (a plain attribute, unknown to Module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return extend(private)
+        extended: nn.Module = extend(private)
+    return extended
 
 
 def _collect(layer: Layer, own: dict[str, nn.Parameter]) -> Tensor:

@@ -8,7 +8,8 @@ strided view a_o [groups, inputs, L] for each of the K kernel offsets o:
 
 The second sum over offsets is the Gram matrix of the patches. It needs no patches: each a_o^T a_o is a shifted
 view of the one Gram matrix of the input's pixels. Neither form builds an unfolded input, which would be K times
-the input. Multiply-adds for S pixels: direct K L I O; Gram S^2 I + K L^2 + L^2 O (all per group).
+the input. Multiply-adds for S pixels: direct K L I O; Gram S^2 I + K L^2 + L^2 O (all per group). On a CPU the
+direct form of a large layer is fastest as the library's own weight gradient, one image at a time.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from itertools import product
 from math import prod
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -23,7 +25,10 @@ from torch.nn.modules.conv import _ConvNd
 from .affine_forms import SquaredNorms, squares
 from .layers import Layer
 
-GRAM_COST = 2.0  # a Gram multiply-add against a direct one: it is memory-bound (benchmarks/fisher_cost.py)
+# costs against a multiply-add of `direct`, measured on two kinds of CPU core (benchmarks/convolution_forms.py)
+GRAM_COST = 2.0
+BY_IMAGE_COST = 0.45
+BY_IMAGE_MIN = 2**22  # multiply-adds an image from which one call an image is worth its overhead on a CPU
 
 
 def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
@@ -31,9 +36,9 @@ def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
     module = cast(_ConvNd, layer.module)
     weight = "weight" in layer.parameters
     positions = output_sizes(module, a)
-    gram = weight and gram_is_cheaper(module, a, prod(positions))
-    patches = patch_gram(module, a, positions) if gram else None
-    padded = None if gram or not weight else _padded(module, a)
+    form = cheapest(module, a, prod(positions)) if weight else None
+    patches = patch_gram(module, a, positions) if form == "gram" else None
+    padded = _padded(module, a) if form in ("direct", "by_image") else None
 
     def norms(g: Tensor) -> Tensor:
         total = g.new_zeros(len(g))
@@ -43,7 +48,7 @@ def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
             by_group = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
             total = total + (patches * (by_group.transpose(2, 3) @ by_group)).flatten(1).sum(1)
         elif padded is not None:
-            total = total + direct(module, padded, g)
+            total = total + (by_image if form == "by_image" else direct)(module, padded, g)
         return total
 
     return norms
@@ -59,14 +64,31 @@ def output_sizes(module: _ConvNd, a: Tensor) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def gram_is_cheaper(module: _ConvNd, a: Tensor, positions: int) -> bool:
-    """Compare the multiply-adds of the two forms."""
+def cheapest(module: _ConvNd, a: Tensor, positions: int) -> str:
+    """`gram`, `direct` or `by_image`: the smallest count of multiply-adds, weighted by what one costs."""
     inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
     kernel, pixels = prod(module.kernel_size), prod(a.shape[2:])
     if module.padding_mode != "zeros":
         pixels = prod(size + sum(pad) for size, pad in zip(a.shape[2:], _pad_amounts(module), strict=True))
-    by_gram = pixels**2 * inputs + kernel * positions**2 + positions**2 * outputs
-    return GRAM_COST * by_gram < kernel * positions * inputs * outputs
+    work = kernel * positions * inputs * outputs
+    costs = {
+        "gram": GRAM_COST * (pixels**2 * inputs + kernel * positions**2 + positions**2 * outputs),
+        "direct": 1.0 * work,
+    }
+    if a.device.type == "cpu" and work * module.groups >= BY_IMAGE_MIN:
+        costs["by_image"] = BY_IMAGE_COST * work
+    return min(costs, key=lambda form: costs[form])
+
+
+def by_image(module: _ConvNd, padded: Tensor, g: Tensor) -> Tensor:
+    """||grad W||^2 by the library's weight gradient of each image (the padding is in the input already)."""
+    none, wanted = [0] * len(module.kernel_size), [False, True, False]
+    settings = (module.stride, none, module.dilation, False, none, module.groups, wanted)
+    grads = (
+        torch.ops.aten.convolution_backward(g[i : i + 1], padded[i : i + 1], module.weight, None, *settings)[1]
+        for i in range(len(g))
+    )
+    return torch.stack([grad.square().sum() for grad in grads])
 
 
 def direct(module: _ConvNd, padded: Tensor, g: Tensor) -> Tensor:

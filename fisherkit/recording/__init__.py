@@ -1,8 +1,22 @@
-"""What a run measured: a labelled value, and its file that is never torn."""
+"""What a run measured: a labelled value, its file that is never torn, and the tracker that fills it."""
+
+from typing import TYPE_CHECKING, Any
 
 from fisherkit.recording.layout import SCHEMA_VERSION
 from fisherkit.recording.reader import from_bytes, read
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.recording.writer import RunFile, to_bytes
 
-__all__ = ["SCHEMA_VERSION", "RunFile", "Trajectory", "from_bytes", "read", "to_bytes"]
+if TYPE_CHECKING:
+    from fisherkit.recording.tracker import FisherTracker as FisherTracker
+
+__all__ = ["SCHEMA_VERSION", "FisherTracker", "RunFile", "Trajectory", "from_bytes", "read", "to_bytes"]
+
+
+def __getattr__(name: str) -> Any:
+    """The tracker needs torch; readers and plots of finished runs do not wait for it."""
+    if name == "FisherTracker":
+        from fisherkit.recording.tracker import FisherTracker
+
+        return FisherTracker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

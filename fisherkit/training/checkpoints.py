@@ -98,12 +98,7 @@ def _remove_others(folder: Path, written: Path, step: int) -> None:
 
 
 def _contents(path: Path, data: bytes, step: int) -> dict[str, Any]:
-    _check_sizes(path, data)
-    try:
-        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnreadableFile(path, f"not a checkpoint that is safe to load: {reason}") from error
+    saved = load_safely(path, data)
     if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
         raise UnreadableFile(path, "not a checkpoint of a fisherkit run. Move it out of the run folder.")
     schema = saved.get("schema")
@@ -114,6 +109,16 @@ def _contents(path: Path, data: bytes, step: int) -> dict[str, Any]:
     if saved.get("step") != step or not isinstance(saved.get("contents"), dict):
         raise UnreadableFile(path, "its contents are not those of a checkpoint of the step in its name.")
     return dict(saved["contents"])
+
+
+def load_safely(path: Path, data: bytes) -> Any:
+    """What `torch.save` wrote, tensors on the CPU; a file that would run code or grow when read is refused."""
+    _check_sizes(path, data)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnreadableFile(path, f"not a checkpoint that is safe to load: {reason}") from error
 
 
 def _check_sizes(path: Path, data: bytes) -> None:

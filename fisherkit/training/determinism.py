@@ -62,7 +62,7 @@ def numerics(device: torch.device | str = "cpu") -> dict[str, Any]:
     """What the bits of a training depend on besides the options; JSON-able, to be recorded and compared at resume."""
     device = torch.device(device)
     found: dict[str, Any] = {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "instruction_set": _instruction_set(),

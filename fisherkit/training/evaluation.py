@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,13 +54,13 @@ def evaluate(
     return float(loss) / len(images), int(correct) / len(images)
 
 
-def checked_logits(logits: Float[Tensor, "..."], images: ImageSet) -> Float[Tensor, "..."]:
-    """The logits, if there is one for each class and image."""
+def checked_logits(logits: Any, images: ImageSet) -> Float[Tensor, "images classes"]:
+    """What the model gave, if it is a logit for each image and class."""
     classes = len(images.classes)
-    if logits.ndim != 2 or logits.shape[1] != classes:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != classes:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ValueError(
-            f"model must give [images, {classes}] logits for the {classes} classes of {images.name}; "
-            f"got shape {tuple(logits.shape)}."
+            f"model must give [images, {classes}] logits for the {classes} classes of {images.name}; got {got}."
         )
     return logits
 

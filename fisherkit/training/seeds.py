@@ -3,7 +3,18 @@
 import hashlib
 from typing import Literal
 
-Purpose = Literal["initialisation", "order", "augmentation", "deficits", "fraction", "perturb", "step", "statistics"]
+Purpose = Literal[
+    "initialisation",
+    "order",
+    "augmentation",
+    "deficits",
+    "fraction",
+    "perturb",
+    "step",
+    "statistics",
+    "fisher",
+    "subset",
+]
 
 
 def derive_seed(seed: int, purpose: Purpose, index: int | None = None) -> int:

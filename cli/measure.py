@@ -1,0 +1,71 @@
+"""`fisherkit measure`: the Fisher information of checkpoints from any training."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import (
+    device_options,
+    fisher_options,
+    image_model,
+    model_options,
+    probe_option,
+    resolve_device,
+)
+
+
+@click.command()
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@model_options
+@probe_option
+@click.option(
+    "--deficit", multiple=True, metavar="NAME", help="What the probe 'deficit' is shown under: blur, noise, ..."
+)
+@click.option("--probe-images", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the probe's choice and the draws."
+)
+@fisher_options
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images in one pass.")
+@device_options
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("measured.h5"), show_default=True)
+def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Measure CHECKPOINTS (state dicts saved by torch, or safetensors) of any training.
+
+    \b
+    fisherkit measure epoch_*.pt --model resnet18 --width 16 --data cifar10 --data-dir DIR
+    fisherkit plot measured.h5
+
+    One row for each file, ordered by the number in its name.
+    """
+    import torch
+
+    from fisherkit.fisher import FisherTrace
+    from fisherkit.studies import measure_checkpoints
+
+    from .summary import run_summary
+
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    model, probes = image_model(options)
+    asked = {name: value for name, value in options.items() if name != "data_dir"}
+
+    def say(number: int, path: Path, result: FisherTrace) -> None:
+        click.echo(f"{number:6}  {path}  tr F {result.total:.4g} ± {result.total_stderr:.2g}")
+        for note in result.notes:
+            click.echo(f"note: {note}")
+
+    trajectory = measure_checkpoints(
+        checkpoints,
+        model.to(resolve_device(options["device"])),
+        probes,
+        out,
+        attributes={"configuration": asked},
+        measured=say,
+        batch_size=options["batch_size"],
+        **{name: options[name] for name in ("estimator", "engine", "draws", "batchnorm", "seed")},
+    )
+    click.echo(run_summary(trajectory))
+    click.echo(f"file     {out}")
+    click.echo(f"picture  fisherkit plot {out}")

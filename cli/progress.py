@@ -1,0 +1,111 @@
+"""What `track` shows while it runs: one live line on a terminal, a plain line an epoch elsewhere."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from .failure import printable
+
+if TYPE_CHECKING:
+    from fisherkit.fisher import FisherTrace
+    from fisherkit.studies import Run, RunSpecification
+    from fisherkit.training import EpochReport, StepReport
+
+
+class Progress:
+    """An observer of a run (see fisherkit.studies.run.Observer)."""
+
+    def __init__(self, specification: "RunSpecification", folder: Path) -> None:
+        self.epochs, self.folder = specification.epochs, folder
+        self.console = Console(highlight=False)
+        self.live = self.console.is_terminal
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=1.0, epoch="", text="")
+        self.fisher, self.began, self.first_epoch = "", time.monotonic(), 0
+        self.noted: set[str] = set()
+
+    def started_text(self, run: "Run", resumed_at: int | None) -> str:
+        """What is about to happen."""
+        begin = "starts" if resumed_at is None else f"goes on at epoch {run.training.epoch}, step {resumed_at}"
+        images = f"{len(run.training.train_images):,} training images"
+        return f"{self.folder} {begin}: {self.epochs} epochs of {images} on {run.specification.device}"
+
+    def started(self, run: "Run", *, resumed_at: int | None) -> None:
+        """Say where the run is."""
+        self.began, self.first_epoch = time.monotonic(), run.training.epoch
+        self._say(self.started_text(run, resumed_at))
+
+    def measured(self, run: "Run", result: "FisherTrace") -> None:
+        """Keep the last total for the next line; show each new note once."""
+        self.fisher = f"tr F {result.total:.3g} ± {result.total_stderr:.1g}"
+        for note in result.notes:
+            kind = note.split()[-1]
+            if kind not in self.noted:
+                self.noted.add(kind)
+                self.notice(note)
+
+    def stepped(self, run: "Run", step: "StepReport") -> None:
+        """Move the bar."""
+        done = (step.epoch + step.step_in_epoch / step.steps_in_epoch) / self.epochs
+        if self.live:
+            self.bar.update(self.task, completed=done, epoch=f"{step.epoch + 1}/{self.epochs}", text=self.fisher)
+
+    def epoch_ended(self, run: "Run", report: "EpochReport") -> None:
+        """One line for the epoch."""
+        self._say(f"{self.line(report)}{self._left(report.epoch + 1)}")
+
+    def line(self, report: "EpochReport") -> str:
+        """The numbers of an epoch."""
+        deficits = " ".join(str(deficit) for deficit in report.conditions.deficits)
+        return (
+            f"epoch {report.epoch + 1:3}/{self.epochs}  train {report.train_loss:.3f} {report.train_accuracy:6.1%}  "
+            f"test {report.test_loss:.3f} {report.test_accuracy:6.1%}  {self.fisher}  lr {report.lr:.3g}"
+            + (f"  [{deficits}]" if deficits else "")
+        )
+
+    def _left(self, done: int) -> str:
+        here = done - self.first_epoch
+        if done >= self.epochs or here < 1:
+            return ""
+        seconds = (time.monotonic() - self.began) / here * (self.epochs - done)
+        return f"  about {_duration(seconds)} left"
+
+    def notice(self, text: str) -> None:
+        """A notice, on a line of its own."""
+        self._say(f"note: {text}")
+
+    def _say(self, text: str) -> None:
+        if self.live:
+            self.console.print(printable(text), markup=False)
+        else:
+            click.echo(printable(text))
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,27 @@
+"""The end of a run in a few lines."""
+
+import math
+
+from fisherkit.analysis import final_row, peak, shares
+from fisherkit.recording import Trajectory
+
+LARGEST = 5  # layers shown
+
+
+def run_summary(trajectory: Trajectory) -> str:
+    """Accuracy, the peak of the Fisher trace and what was forgotten since, and where the trace lies."""
+    lines = []
+    accuracy, train = final_row(trajectory, "test_accuracy"), final_row(trajectory, "train_accuracy")
+    if not math.isnan(accuracy):
+        lines.append(f"accuracy test {accuracy:.1%}, train {train:.1%}")
+    top = peak(trajectory)
+    if top is not None:
+        lines.append(
+            f"Fisher   total peaked at {top.value:.4g} nats² in epoch {top.epoch:g}; "
+            f"{top.last_value:.4g} in epoch {top.last_epoch:g} ({top.forgotten:.0%} below the peak)"
+        )
+        share = shares(trajectory)
+        largest = sorted(range(len(share)), key=lambda k: -share[k])[:LARGEST]
+        named = ", ".join(f"{trajectory.layers[k]} {share[k]:.0%}" for k in largest)
+        lines.append(f"         share by layer at the end: {named}")
+    return "\n".join(lines)

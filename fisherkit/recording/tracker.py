@@ -1,0 +1,180 @@
+"""`FisherTracker`: measure a model again and again while it trains, and keep every row."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from fisherkit.fisher import FisherTrace, fisher_trace, trainable_layers
+from fisherkit.images import ImageSet
+from fisherkit.recording.trajectory import Trajectory
+from fisherkit.recording.writer import RunFile
+
+MAIN_PROBE = "train"
+
+
+class FisherTracker:
+    """Records the per-layer Fisher trace of a model in training, a row a call, into one run file.
+
+        with FisherTracker("run.h5", model, probe) as tracker:
+            for epoch in range(epochs):
+                ...  # train
+                tracker.record(epoch + 1, train_loss=..., test_accuracy=...)
+
+    Each row holds, for every layer: `fisher_true` and its standard errors, `fisher_empirical` (when the probe
+    has labels), `weight_norm`; and the totals, the mean predictive `entropy` and whatever numbers are given.
+    The probe images and the draws (one seed) are the same in every row, so that the trajectory moves with the
+    weights and not with the noise. Measuring leaves the training bit-identical.
+
+    Args:
+        path: the run file; made if it is not there. Rows that it already holds must be reproduced bit for bit.
+        model: any module; its trainable parameters must not change in number.
+        probe: an ImageSet, or anything `fisher_trace` takes that can be read again; or a dictionary of several
+            by name, the first of which gives `fisher_true`, the others `fisher_true_<name>`.
+        empirical: also record the empirical Fisher; by default when the first probe has labels.
+        attributes: JSON-able facts to store with the file.
+        rows: rows of an earlier part of the run to continue from.
+        options: as for `fisher_trace` (estimator, engine, draws, loss, batchnorm, batch_size, seed, ...).
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        model: nn.Module,
+        probe: Any,
+        *,
+        empirical: bool | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        rows: Trajectory | None = None,
+        accept_different_numerics: bool = False,
+        notice: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> None:
+        if options.get("estimator") == "empirical":
+            raise ValueError(
+                "estimator must be exact, sampled or propagated; the empirical Fisher is recorded beside it "
+                "(empirical=True)."
+            )
+        self.model = model
+        self.options = options
+        self.probes: dict[str, Any] = dict(probe) if _is_named(probe) else {MAIN_PROBE: probe}
+        first = next(iter(self.probes.values()))
+        self.empirical = isinstance(first, ImageSet) if empirical is None else empirical
+        layers = trainable_layers(model)
+        self.layers = tuple(layer.name for layer in layers)
+        self.file = RunFile(
+            Path(path),
+            layers=self.layers,
+            parameters=np.array([layer.size for layer in layers]),
+            attributes={
+                "torch_version": str(torch.__version__),
+                "probes": self._describe_probes(),
+                **(attributes or {}),
+            },
+            trajectory=rows,
+            accept_different_numerics=accept_different_numerics,
+            notice=notice,
+        )
+
+    def record(
+        self, epoch: float, *, step: int | None = None, measure: bool = True, **numbers: float
+    ) -> FisherTrace | None:
+        """Measure and keep one row; returns the measurement of the first probe.
+
+        Args:
+            epoch: passes over the training data completed so far.
+            step: optimiser steps so far; must increase. By default the number of the row.
+            measure: without it only the weight norms and the given numbers are kept.
+            numbers: train_loss, test_accuracy, lr, ... each becomes a series of that name.
+
+        Raises:
+            FloatingPointError: a trace is not finite; it names the layers. The earlier rows are safe.
+        """
+        variables = {"weight_norm": weight_norms(self.model)}
+        series: dict[str, float] = {"epoch": float(epoch), "step": len(self.file.trajectory) if step is None else step}
+        main = None
+        for name, images in self.probes.items() if measure else ():
+            suffix = "" if main is None else f"_{name}"
+            true = fisher_trace(self.model, images, **self.options)
+            self._add(variables, series, f"fisher_true{suffix}", true)
+            series[f"entropy{suffix}"] = true.entropy
+            if self.empirical:
+                given = fisher_trace(self.model, images, **self._empirical_options())
+                self._add(variables, series, f"fisher_empirical{suffix}", given)
+            main = main or true
+        self.file.append(variables=variables, series={**series, **numbers})
+        if main is not None:
+            self._describe_measurement(main)
+        self.file.publish()
+        return main
+
+    def _add(self, variables: dict[str, Any], series: dict[str, float], name: str, result: FisherTrace) -> None:
+        variables[name], variables[f"{name}_stderr"] = result.trace, result.stderr
+        series[f"{name}_total"], series[f"{name}_total_stderr"] = result.total, result.total_stderr
+        if result.draws > 1:
+            variables[f"{name}_stderr_draws"] = result.stderr_draws
+            series[f"{name}_total_stderr_draws"] = result.total_stderr_draws
+
+    def _empirical_options(self) -> dict[str, Any]:
+        """The same measurement with the given labels; an engine that cannot do that leaves it to `auto`."""
+        engine = self.options.get("engine", "auto")
+        return {**self.options, "estimator": "empirical", "draws": 1, "engine": "auto" if engine == "batch" else engine}
+
+    def _describe_measurement(self, result: FisherTrace) -> None:
+        facts = {
+            "estimator": result.estimator,
+            "draws": result.draws,
+            "loss": result.loss,
+            "batchnorm": result.batchnorm,
+            "engines": dict(result.engines),
+            "measured_dtype": result.dtype,
+            "device": result.device.partition(":")[0],
+            "fisher_seed": result.seed,
+            "normalisation": "sum over the layer's parameters, mean over images, natural logarithm: nats^2",
+        }
+        if any(self.file.trajectory.attributes.get(name) != value for name, value in facts.items()):
+            self.file.update_attributes(**facts)
+
+    def _describe_probes(self) -> dict[str, Any]:
+        return {
+            name: {"images": len(images), "name": images.name, "digest": images.digest}
+            if isinstance(images, ImageSet)
+            else {"images": len(images) if hasattr(images, "__len__") else None, "name": type(images).__name__}
+            for name, images in self.probes.items()
+        }
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """Every row so far."""
+        return self.file.trajectory
+
+    def close(self) -> None:
+        """Publish the rows."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def weight_norms(model: nn.Module) -> np.ndarray:
+    """Euclidean norm of each layer's trainable parameters, float64 [layer]."""
+    with torch.no_grad():
+        norms = [
+            torch.stack([p.double().square().sum() for p in layer.parameters.values()]).sum().sqrt()
+            for layer in trainable_layers(model)
+        ]
+        return torch.stack(norms).cpu().numpy()
+
+
+def _is_named(probe: Any) -> bool:
+    """A dictionary of probes, and not one dictionary batch of tensors."""
+    return isinstance(probe, Mapping) and not all(isinstance(value, torch.Tensor) for value in probe.values())

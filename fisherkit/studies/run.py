@@ -1,0 +1,392 @@
+"""One run: train under conditions, measure, record, checkpoint; interrupted anywhere, it goes on to the same bits.
+
+<folder>/.lock        held while the run writes
+<folder>/config.json  the specification and the images' digests, written once
+<folder>/run.h5       always a complete file
+<folder>/ckpt-*.pt    the last two checkpoints; each holds the rows recorded up to its step
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fisherkit.conditions import Conditions, apply_deficits
+from fisherkit.errors import RunRefused, UnreadableFile
+from fisherkit.fisher import FisherTrace
+from fisherkit.images import ImageSet, load_images
+from fisherkit.models import build_model
+from fisherkit.recording import Trajectory, from_bytes, to_bytes
+from fisherkit.recording.tracker import FisherTracker
+from fisherkit.storage import atomic_write, lock
+from fisherkit.studies.cadence import Cadence
+from fisherkit.studies.signals import StopRequest, stop_on_signals
+from fisherkit.studies.specification import RunSpecification
+from fisherkit.training import (
+    EpochReport,
+    StepReport,
+    Training,
+    derive_seed,
+    deterministic,
+    differing_numerics,
+    newest_checkpoint,
+    numerics,
+    save_checkpoint,
+)
+
+CHECKPOINT_SHARE = 0.03  # of a run's time that checkpoints between its start and end may take
+
+
+class Observer(Protocol):
+    """Who watches a run; the command line's one prints."""
+
+    def started(self, run: "Run", *, resumed_at: int | None) -> None:
+        """Before the first step."""
+
+    def measured(self, run: "Run", result: FisherTrace) -> None:
+        """After a measurement."""
+
+    def stepped(self, run: "Run", step: StepReport) -> None:
+        """After every optimiser step."""
+
+    def epoch_ended(self, run: "Run", report: EpochReport) -> None:
+        """After an epoch's rows were recorded."""
+
+    def notice(self, text: str) -> None:
+        """Something the user should know."""
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def started(self, run: "Run", *, resumed_at: int | None) -> None:  # noqa: D102
+        pass
+
+    def measured(self, run: "Run", result: FisherTrace) -> None:  # noqa: D102
+        pass
+
+    def stepped(self, run: "Run", step: StepReport) -> None:  # noqa: D102
+        pass
+
+    def epoch_ended(self, run: "Run", report: EpochReport) -> None:  # noqa: D102
+        pass
+
+    def notice(self, text: str) -> None:  # noqa: D102
+        pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `track` ended."""
+
+    folder: Path
+    trajectory: Trajectory
+    finished: bool
+    step: int
+    signal: int | None = None  # that interrupted it
+    already_finished: bool = False
+
+    @property
+    def file(self) -> Path:
+        """The run file."""
+        return self.folder / "run.h5"
+
+
+def track(
+    specification: RunSpecification,
+    folder: Path,
+    *,
+    observer: Observer | None = None,
+    accept_different_numerics: bool = False,
+    option_sources: dict[str, str] | None = None,
+) -> Outcome:
+    """Run a specification in a folder, or go on with it where it stopped.
+
+    Raises:
+        RunRefused: the folder holds another run, or is in use, or this machine does not reproduce its numbers.
+        UnreadableFile: a file of the folder cannot be used.
+        FloatingPointError: loss or trace are not finite; what was recorded is on disk.
+    """
+    observer = observer or Silent()
+    with lock(folder), deterministic(specification.threads):
+        train, test = load_sets(specification, notice=observer.notice)
+        identity = _identity(specification, train, test)
+        _settle_identity(folder, identity, specification)
+        finished = _finished(folder)
+        if finished is not None:
+            step = int(finished.series["step"][-1])
+            return Outcome(folder, finished, finished=True, step=step, already_finished=True)
+        with stop_on_signals() as request:
+            run = Run(
+                specification,
+                folder,
+                train=train,
+                test=test,
+                observer=observer,
+                facts={**identity, "option_sources": option_sources or {}},
+                accept_different_numerics=accept_different_numerics,
+            )
+            return run.go(request)
+
+
+def load_sets(specification: RunSpecification, *, notice: Callable[[str], None]) -> tuple[ImageSet, ImageSet]:
+    """Training and test images, cut to the counts asked for."""
+    train, test = load_images(specification.data, data_dir=specification.data_dir)
+    for text in dict.fromkeys((*train.notices, *test.notices)):
+        notice(text)
+    seed = derive_seed(specification.seed, "subset")
+    if specification.train_images is not None:
+        train = train.subset(specification.train_images, seed=seed)
+    if specification.test_images is not None:
+        test = test.subset(specification.test_images, seed=seed)
+    return train, test
+
+
+def _identity(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, Any]:
+    return {
+        "configuration": json.loads(specification.model_dump_json()),
+        "images": {"train": train.digest, "test": test.digest},
+    }
+
+
+def _settle_identity(folder: Path, identity: dict[str, Any], specification: RunSpecification) -> None:
+    """Write config.json, or compare with the one that is there."""
+    path = folder / "config.json"
+    if not path.exists():
+        atomic_write(path, json.dumps(identity, indent=1).encode())
+        return
+    try:
+        found = json.loads(path.read_bytes())
+        before = RunSpecification.model_validate(found["configuration"])
+        images = dict(found["images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(path, "not the configuration of a run. Choose another --out folder.") from error
+    differing = specification.differing_options(before)
+    if differing:
+        raise RunRefused(f"{folder} holds another run: {'; '.join(differing)}. Choose another --out folder.")
+    if images != identity["images"]:
+        raise RunRefused(
+            f"{folder} holds a run on other {specification.data} images than those that were read now. "
+            "Give the same --data-dir, or choose another --out folder."
+        )
+
+
+def _finished(folder: Path) -> Trajectory | None:
+    from fisherkit.recording import read
+
+    path = folder / "run.h5"
+    if not path.exists():
+        return None
+    trajectory = read(path)
+    return trajectory if trajectory.attributes.get("finished") else None
+
+
+@dataclass
+class _Clock:
+    """Time spent, over all sessions of the run."""
+
+    before_s: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.before_s + time.monotonic() - self.started
+
+
+class Run:
+    """A run in progress: its training, its tracker, its checkpoints."""
+
+    def __init__(
+        self,
+        specification: RunSpecification,
+        folder: Path,
+        *,
+        train: ImageSet,
+        test: ImageSet,
+        observer: Observer,
+        facts: dict[str, Any],
+        accept_different_numerics: bool = False,
+    ) -> None:
+        self.specification, self.folder, self.observer = specification, folder, observer
+        self.conditions = specification.conditions()
+        self.cadence = Cadence.parse(specification.every)
+        self.training = _training(specification, self.conditions, train, test)
+        self.numerics = numerics(specification.device)
+        self.epochs: list[dict[str, Any]] = []
+        self.clock = _Clock()
+        saved = self._restore(accept_different_numerics)
+        self.tracker = FisherTracker(
+            folder / "run.h5",
+            self.training.model,
+            probe_sets(specification, self.training.train_images, self.training.test_images),
+            empirical=True,
+            attributes={**facts, **self._facts(), "schedule": self.epochs, "finished": False},
+            rows=saved,
+            accept_different_numerics=accept_different_numerics,
+            notice=observer.notice,
+            **specification.fisher_options(),
+        )
+        self.resumed_at = None if saved is None else self.training.step
+        self._last_checkpoint, self._checkpoint_cost = time.monotonic(), 0.0
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "deficit_windows": self.conditions.deficit_windows(),
+            "numerics": self.numerics,
+            "seeds": {
+                "run": self.specification.seed,
+                "initialisation": derive_seed(self.specification.seed, "initialisation"),
+                "fisher": self.specification.fisher_options()["seed"],
+            },
+        }
+
+    def go(self, request: StopRequest) -> Outcome:
+        """Train to the end, or until asked to stop."""
+        self.observer.started(self, resumed_at=self.resumed_at)
+        try:
+            if len(self.tracker.trajectory) == 0:
+                self._record(0.0, measure=True)
+                self.checkpoint()
+            for step in self.training.steps():
+                self._after(step)
+                if request.signal is not None:
+                    self.checkpoint()
+                    return self._outcome(finished=False, signal=request.signal)
+            self.tracker.file.update_attributes(finished=True)
+            self.checkpoint()
+        finally:
+            self.tracker.close()
+        return self._outcome(finished=True)
+
+    def _outcome(self, *, finished: bool, signal: int | None = None) -> Outcome:
+        step = self.training.step
+        return Outcome(self.folder, self.tracker.trajectory, finished=finished, step=step, signal=signal)
+
+    def _after(self, step: StepReport) -> None:
+        """Record what is due after a step; checkpoint when it is time to."""
+        self.observer.stepped(self, step)
+        report = step.report
+        done = None if report is None else report.epoch + 1
+        due = self.cadence.due(step=step.step, finished_epochs=done) or self.training.epoch == self.specification.epochs
+        if report is not None:
+            self.epochs.append(_epoch_record(report))
+            self.tracker.file.update_attributes(schedule=self.epochs)
+            self._record(float(report.epoch + 1), measure=due, report=report)
+            self.observer.epoch_ended(self, report)
+            if time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE:
+                self.checkpoint()
+        elif due:
+            self._record(step.epoch + step.step_in_epoch / step.steps_in_epoch, measure=True)
+
+    def _record(self, epoch: float, *, measure: bool, report: EpochReport | None = None) -> None:
+        """One row: the numbers of the epoch that ended, or of the moment within one."""
+        training = self.training
+        now = report.conditions if report else self.conditions.at(min(training.epoch, self.specification.epochs - 1))
+        numbers: dict[str, float] = {
+            "deficit_active": int(bool(now.deficits)),
+            "lr": report.lr if report else training.lr,
+            "weight_decay": now.weight_decay,
+            "elapsed_s": self.clock.elapsed_s,
+        }
+        if report is not None:
+            names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+            numbers |= {name: getattr(report, name) for name in names}
+        result = self.tracker.record(epoch, step=training.step, measure=measure, **numbers)
+        if result is not None:
+            self.observer.measured(self, result)
+
+    def checkpoint(self) -> None:
+        """Publish run.h5, then write a checkpoint that holds the rows too."""
+        start = time.monotonic()
+        self.tracker.file.publish(force=True)
+        rows = np.frombuffer(to_bytes(self.tracker.trajectory), dtype=np.uint8).copy()
+        contents = {
+            "training": self.training.state_dict(),
+            "rows": torch.from_numpy(rows),
+            "numerics": self.numerics,
+            "elapsed_s": self.clock.elapsed_s,
+        }
+        try:
+            save_checkpoint(self.folder, self.training.step, contents)
+        except OSError as error:
+            self.observer.notice(f"checkpoint not written: {error}. Training goes on; it is tried again.")
+        self._last_checkpoint = time.monotonic()
+        self._checkpoint_cost = self._last_checkpoint - start
+
+    def _restore(self, accept_different_numerics: bool) -> Trajectory | None:
+        """Load the newest whole checkpoint; the rows recorded up to it."""
+        found = newest_checkpoint(self.folder)
+        if found is None:
+            return None
+        for text in found.notices:
+            self.observer.notice(text)
+        differing = differing_numerics(found.contents["numerics"], self.numerics)
+        if differing and not accept_different_numerics:
+            raise RunRefused(
+                f"{self.folder} was run with other numerics ({'; '.join(differing)}), so it would not continue to the "
+                "same bits. Continue as before, or accept that with --accept-different-numerics."
+            )
+        self.training.load_state_dict(found.contents["training"])
+        self.clock.before_s = float(found.contents["elapsed_s"])
+        rows: Tensor = found.contents["rows"]
+        trajectory = from_bytes(rows.numpy().tobytes(), self.folder / f"ckpt-{found.step}")
+        self.epochs = list(trajectory.attributes["schedule"])
+        return trajectory
+
+
+def _training(specification: RunSpecification, conditions: Conditions, train: ImageSet, test: ImageSet) -> Training:
+    conditions.check(train)
+    build = model_builder(specification, train)
+    return Training(
+        build(derive_seed(specification.seed, "initialisation")),
+        train,
+        test,
+        specification.training(),
+        conditions,
+        fresh_model=build,
+        device=specification.device,
+    )
+
+
+def model_builder(specification: RunSpecification, images: ImageSet) -> Callable[[int], torch.nn.Module]:
+    """A function of the seed that makes a freshly initialised model for these images."""
+
+    def build(seed: int) -> torch.nn.Module:
+        return build_model(
+            specification.model,
+            classes=len(images.classes),
+            channels=images.images.shape[1],
+            image_size=images.images.shape[2],
+            width=specification.width,
+            options=specification.model_options,
+            seed=seed,
+        )
+
+    return build
+
+
+def probe_sets(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, ImageSet]:
+    """The probe images by name, the same for the whole run: clean training images, test images, or the first
+    under all deficits of the run, whatever their windows."""
+    seed = derive_seed(specification.seed, "subset")
+
+    def some(images: ImageSet) -> ImageSet:
+        return images.subset(min(specification.probe_images, len(images)), seed=seed)
+
+    def impaired() -> ImageSet:
+        deficits = specification.conditions().all_deficits()
+        return apply_deficits(some(train), deficits, seed=derive_seed(specification.seed, "deficits"))
+
+    made = {"train": lambda: some(train), "test": lambda: some(test), "deficit": impaired}
+    return {name: made[name]() for name in specification.probe}
+
+
+def _epoch_record(report: EpochReport) -> dict[str, Any]:
+    """The realised schedule of one epoch."""
+    return {**report.conditions.record(), "lr": report.lr, "images": report.images, "step": report.step}

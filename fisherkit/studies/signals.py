@@ -1,0 +1,38 @@
+"""Ending cleanly on Ctrl-C and SIGTERM: the first signal sets a flag, the second ends the process at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class StopRequest:
+    """The signal that asked the run to stop, or None."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Catch SIGINT and SIGTERM while the context lasts; also where a shell started the process ignoring them.
+
+    Outside the main thread Python cannot install handlers: the request then stays empty.
+    """
+    request = StopRequest()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        request.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    try:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield request
+        return
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

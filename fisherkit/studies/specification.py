@@ -1,0 +1,156 @@
+"""A run as a value: every choice that decides its numbers, checked, hashed, stored with its file."""
+
+import hashlib
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fisherkit.conditions import Conditions
+from fisherkit.training import TrainingOptions, derive_seed, paper_defaults
+
+PROBES = ("train", "test", "deficit")
+_NOT_IDENTITY = {"data_dir"}  # where the images lie; which images they are is in the file by digest
+
+Texts = tuple[str, ...]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RunSpecification(BaseModel):
+    """One run of `fisherkit track`; field names are the options of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "resnet18"
+    width: str | None = None
+    model_options: dict[str, str] = {}
+    data: str = "fashion-mini"
+    data_dir: str | None = None
+    train_images: Count | None = None
+    test_images: Count | None = None
+    epochs: Count
+    batch_size: Count = 128
+    optimizer: str = "sgd"
+    lr: float
+    lr_schedule: str
+    momentum: float
+    deficit: Texts = ()
+    weight_decay: Texts = ()
+    augment: Texts = ()
+    fraction: Texts = ()
+    event: Texts = ()
+    seed: Annotated[int, Field(ge=0)] = 0
+    probe: Annotated[Texts, Field(min_length=1)] = ("train",)
+    probe_images: Count = 1000
+    every: str = "1"
+    estimator: str = "propagated"
+    engine: str = "auto"
+    draws: Count = 1
+    batchnorm: str = "eval"
+    precision: str = "fp32"
+    channels_last: bool = True
+    refresh_batchnorm: bool = False
+    device: str = "cpu"
+    threads: Count | None = None
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits that two runs share only when they are the same run."""
+        text = self.model_dump_json(exclude=_NOT_IDENTITY)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """A readable folder name: model, data, deficits, and the start of the identity."""
+        parts = [self.model, self.data, *self.deficit, self.identity[:8]]
+        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-.")[-100:].lstrip("-.")
+
+    def conditions(self) -> Conditions:
+        """The windows, parsed."""
+        return Conditions.parse(
+            deficits=self.deficit,
+            weight_decay=self.weight_decay,
+            augment=self.augment,
+            fraction=self.fraction,
+            events=self.event,
+        )
+
+    def training(self) -> TrainingOptions:
+        """The choices that stay the same through the run."""
+        return TrainingOptions(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            lr_schedule=self.lr_schedule,
+            momentum=self.momentum,
+            precision=self.precision,
+            channels_last=self.channels_last,
+            refresh_batchnorm=self.refresh_batchnorm,
+            seed=self.seed,
+        )
+
+    def fisher_options(self) -> dict[str, Any]:
+        """The arguments of `fisher_trace`; the draws have a seed of their own, the same for every row."""
+        return {
+            "estimator": self.estimator,
+            "engine": self.engine,
+            "draws": self.draws,
+            "batchnorm": self.batchnorm,
+            "seed": derive_seed(self.seed, "fisher") % 2**31,
+        }
+
+    def differing_options(self, other: "RunSpecification") -> list[str]:
+        """`--lr 0.1 (here 0.05)` for every option in which another run differs."""
+        mine, theirs = self.model_dump(exclude=_NOT_IDENTITY), other.model_dump(exclude=_NOT_IDENTITY)
+        return [
+            f"--{name.replace('_', '-')} {_shown(theirs[name])} (this command: {_shown(mine[name])})"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+
+
+def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **options: Any) -> RunSpecification:
+    """A specification in which everything left out is the paper's default for the model.
+
+    `epochs` is the length of the run; or `clean_epochs` the length after the last deficit ends.
+
+    Raises:
+        ValueError: a choice is out of range (pydantic lists all of them), or both or no length is given.
+    """
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    defaults = paper_defaults(given.get("model", "resnet18"), given.get("optimizer", "sgd"))
+    defaults["weight_decay"] = (f"{defaults['weight_decay']:g}",)
+    defaults["augment"] = (defaults["augment"],)
+    merged = {**defaults, **given}
+    length = _length(epochs, clean_epochs, Conditions.parse(deficits=merged.get("deficit", ())))
+    specification = RunSpecification(epochs=length, **merged)
+    specification.conditions()
+    specification.training()
+    _check_probes(specification)
+    return specification
+
+
+def _length(epochs: int | None, clean_epochs: int | None, conditions: Conditions) -> int:
+    if epochs is not None and clean_epochs is not None:
+        raise ValueError("epochs and clean_epochs must not both be given: clean_epochs counts from the deficit's end.")
+    if clean_epochs is None:
+        if epochs is None:
+            raise ValueError("epochs (or clean_epochs, after the deficit's end) must be given.")
+        return epochs
+    stops = [windowed.window.stop for windowed in conditions.deficits]
+    if None in stops:
+        raise ValueError("clean_epochs needs deficits that end, for example blur:0-40; or give epochs.")
+    return clean_epochs + max((stop for stop in stops if stop is not None), default=0)
+
+
+def _check_probes(specification: RunSpecification) -> None:
+    for probe in specification.probe:
+        if probe not in PROBES:
+            raise ValueError(f"probe must be one of {', '.join(PROBES)}; got {probe!r}.")
+    if "deficit" in specification.probe and not specification.deficit:
+        raise ValueError("probe 'deficit' needs a deficit: the probe images are shown under it.")
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
