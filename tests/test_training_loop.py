@@ -374,6 +374,15 @@ def test_a_model_with_the_wrong_number_of_logits_is_refused(shape: tuple[int, ..
         next(made.steps())
 
 
+def test_a_model_that_gives_no_tensor_is_refused() -> None:
+    class Pair(Wide):
+        def forward(self, images: Tensor) -> Any:
+            return images, super().forward(images)
+
+    with pytest.raises(ValueError, match=r"model must give \[images, 3\] logits .*; got a tuple"):
+        next(training(lambda seed: Pair(3)).steps())
+
+
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(ValueError, match="model must have a parameter with requires_grad=True"):
         training(lambda seed: nn.Flatten())

@@ -144,7 +144,7 @@ def blanked(part: str, state: dict[str, Any]) -> dict[str, Any]:
     return {**state, part: blanks[part]}
 
 
-REFUSED = ("optimizer_name", "seed", "batch_size", "train_images", "conditions")
+REFUSED = ("epoch", "optimizer_name", "seed", "batch_size", "train_images", "conditions")
 
 
 @pytest.mark.parametrize("part", REFUSED)
