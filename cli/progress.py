@@ -3,12 +3,14 @@
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from fisherkit.studies import Observer
 
 from .failure import printable
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from fisherkit.training import EpochReport, StepReport
 
 
-class Progress:
-    """An observer of a run (see fisherkit.studies.run.Observer)."""
+class Progress(Observer):
+    """Prints what happens in a run."""
 
     def __init__(self, specification: "RunSpecification", folder: Path) -> None:
         self.epochs, self.folder = specification.epochs, folder
@@ -93,7 +95,7 @@ class Progress:
         else:
             click.echo(printable(text))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         if self.live:
             self.bar.start()
         return self

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class FisherTracker:
         )
 
     def record(
-        self, epoch: float, *, step: int | None = None, measure: bool = True, **numbers: float
+        self, epoch: float | int, *, step: int | None = None, measure: bool = True, **numbers: float | int
     ) -> FisherTrace | None:
         """Measure and keep one row; returns the measurement of the first probe.
 
@@ -95,7 +95,7 @@ class FisherTracker:
             FloatingPointError: a trace is not finite; it names the layers. The earlier rows are safe.
         """
         variables = {"weight_norm": weight_norms(self.model)}
-        series: dict[str, float] = {"epoch": float(epoch), "step": len(self.file.trajectory) if step is None else step}
+        series: dict[str, float | int] = {"epoch": float(epoch), "step": len(self.file.trajectory) if step is None else step}
         main = None
         for name, images in self.probes.items() if measure else ():
             suffix = "" if main is None else f"_{name}"
@@ -112,7 +112,7 @@ class FisherTracker:
         self.file.publish()
         return main
 
-    def _add(self, variables: dict[str, Any], series: dict[str, float], name: str, result: FisherTrace) -> None:
+    def _add(self, variables: dict[str, Any], series: dict[str, float | int], name: str, result: FisherTrace) -> None:
         variables[name], variables[f"{name}_stderr"] = result.trace, result.stderr
         series[f"{name}_total"], series[f"{name}_total_stderr"] = result.total, result.total_stderr
         if result.draws > 1:
@@ -156,7 +156,7 @@ class FisherTracker:
         """Publish the rows."""
         self.file.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "FisherTracker":
         return self
 
     def __exit__(

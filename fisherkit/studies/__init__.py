@@ -2,15 +2,15 @@
 
 from fisherkit.studies.cadence import Cadence
 from fisherkit.studies.measure import measure_checkpoints
-from fisherkit.studies.run import Outcome, Run, Silent, probe_sets, track
+from fisherkit.studies.run import Observer, Outcome, Run, probe_sets, track
 from fisherkit.studies.specification import RunSpecification, specify
 
 __all__ = [
     "Cadence",
+    "Observer",
     "Outcome",
     "Run",
     "RunSpecification",
-    "Silent",
     "measure_checkpoints",
     "probe_sets",
     "specify",

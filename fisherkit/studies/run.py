@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,11 +43,11 @@ from fisherkit.training import (
 CHECKPOINT_SHARE = 0.03  # of a run's time that checkpoints between its start and end may take
 
 
-class Observer(Protocol):
-    """Who watches a run; the command line's one prints."""
+class Observer:
+    """Who watches a run; this one says nothing, the command line's prints."""
 
     def started(self, run: "Run", *, resumed_at: int | None) -> None:
-        """Before the first step."""
+        """Before the first step of this session."""
 
     def measured(self, run: "Run", result: FisherTrace) -> None:
         """After a measurement."""
@@ -56,29 +56,10 @@ class Observer(Protocol):
         """After every optimiser step."""
 
     def epoch_ended(self, run: "Run", report: EpochReport) -> None:
-        """After an epoch's rows were recorded."""
+        """After an epoch's row was recorded."""
 
     def notice(self, text: str) -> None:
         """Something the user should know."""
-
-
-class Silent:
-    """An observer that says nothing."""
-
-    def started(self, run: "Run", *, resumed_at: int | None) -> None:  # noqa: D102
-        pass
-
-    def measured(self, run: "Run", result: FisherTrace) -> None:  # noqa: D102
-        pass
-
-    def stepped(self, run: "Run", step: StepReport) -> None:  # noqa: D102
-        pass
-
-    def epoch_ended(self, run: "Run", report: EpochReport) -> None:  # noqa: D102
-        pass
-
-    def notice(self, text: str) -> None:  # noqa: D102
-        pass
 
 
 @dataclass(frozen=True)
@@ -113,7 +94,7 @@ def track(
         UnreadableFile: a file of the folder cannot be used.
         FloatingPointError: loss or trace are not finite; what was recorded is on disk.
     """
-    observer = observer or Silent()
+    observer = observer or Observer()
     with lock(folder), deterministic(specification.threads):
         train, test = load_sets(specification, notice=observer.notice)
         identity = _identity(specification, train, test)
@@ -288,7 +269,7 @@ class Run:
         """One row: the numbers of the epoch that ended, or of the moment within one."""
         training = self.training
         now = report.conditions if report else self.conditions.at(min(training.epoch, self.specification.epochs - 1))
-        numbers: dict[str, float] = {
+        numbers: dict[str, float | int] = {
             "deficit_active": int(bool(now.deficits)),
             "lr": report.lr if report else training.lr,
             "weight_decay": now.weight_decay,

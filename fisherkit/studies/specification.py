@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fisherkit.conditions import Conditions
+from fisherkit.studies.cadence import Cadence
 from fisherkit.training import TrainingOptions, derive_seed, paper_defaults
 
 PROBES = ("train", "test", "deficit")
@@ -127,6 +128,7 @@ def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **opt
     specification = RunSpecification(epochs=length, **merged)
     specification.conditions()
     specification.training()
+    Cadence.parse(specification.every)
     _check_probes(specification)
     return specification
 
