@@ -29,8 +29,13 @@ def measured_rows(trajectory: Trajectory, variable: str = "fisher_true") -> np.n
 
 
 def peak(trajectory: Trajectory, variable: str = "fisher_true") -> Peak | None:
-    """Where the total over layers was largest; None when nothing was measured."""
+    """Where the total over layers was largest after training began; None when nothing was measured.
+
+    The row before training (epoch 0) does not count unless it is the only one: memorization is what training does.
+    """
     rows = measured_rows(trajectory, variable)
+    trained = rows[trajectory.series["epoch"][rows] > 0]
+    rows = trained if len(trained) else rows
     if len(rows) == 0:
         return None
     total, epoch = trajectory.total(variable)[rows], trajectory.series["epoch"][rows]

@@ -201,8 +201,18 @@ class _Measurement:
         unused = [layer.name for layer in self.plan.layers if not layer.reached]
         if unused:
             yield f"the outputs do not depend on {', '.join(unused)}: trace 0."
+        if self.request.batchnorm == "eval" and _has_unset_statistics(self.model):
+            yield (
+                "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
+                "through the model in training mode."
+            )
         if frozen_parameters(self.model):
             yield f"{frozen_parameters(self.model):,} frozen parameters (requires_grad=False) are not measured."
+
+
+def _has_unset_statistics(model: nn.Module) -> bool:
+    counts = (getattr(module, "num_batches_tracked", None) for module in model.modules())
+    return any(count is not None and int(count) == 0 for count in counts)
 
 
 class _BatchVectors:

@@ -95,7 +95,10 @@ class FisherTracker:
             FloatingPointError: a trace is not finite; it names the layers. The earlier rows are safe.
         """
         variables = {"weight_norm": weight_norms(self.model)}
-        series: dict[str, float | int] = {"epoch": float(epoch), "step": len(self.file.trajectory) if step is None else step}
+        series: dict[str, float | int] = {
+            "epoch": float(epoch),
+            "step": len(self.file.trajectory) if step is None else step,
+        }
         main = None
         for name, images in self.probes.items() if measure else ():
             suffix = "" if main is None else f"_{name}"
@@ -153,8 +156,9 @@ class FisherTracker:
         return self.file.trajectory
 
     def close(self) -> None:
-        """Publish the rows."""
-        self.file.close()
+        """Publish the rows, if there are any."""
+        if len(self.trajectory):
+            self.file.close()
 
     def __enter__(self) -> "FisherTracker":
         return self

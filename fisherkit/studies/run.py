@@ -37,9 +37,11 @@ from fisherkit.training import (
     differing_numerics,
     newest_checkpoint,
     numerics,
+    refreshed_batchnorm,
     save_checkpoint,
 )
 
+STATISTICS_IMAGES = 2048  # for the BatchNorm statistics of the row before training
 CHECKPOINT_SHARE = 0.03  # of a run's time that checkpoints between its start and end may take
 
 
@@ -220,6 +222,7 @@ class Run:
         return {
             "deficit_windows": self.conditions.deficit_windows(),
             "numerics": self.numerics,
+            "epoch_0_batchnorm": f"statistics of the first {STATISTICS_IMAGES} training images, for that row only",
             "seeds": {
                 "run": self.specification.seed,
                 "initialisation": derive_seed(self.specification.seed, "initialisation"),
@@ -232,7 +235,7 @@ class Run:
         self.observer.started(self, resumed_at=self.resumed_at)
         try:
             if len(self.tracker.trajectory) == 0:
-                self._record(0.0, measure=True)
+                self._record_untrained()
                 self.checkpoint()
             for step in self.training.steps():
                 self._after(step)
@@ -248,6 +251,18 @@ class Run:
     def _outcome(self, *, finished: bool, signal: int | None = None) -> Outcome:
         step = self.training.step
         return Outcome(self.folder, self.tracker.trajectory, finished=finished, step=step, signal=signal)
+
+    def _record_untrained(self) -> None:
+        """The row before training, with BatchNorm statistics of training images: it has none of its own yet.
+
+        Running mean 0 and variance 1 would describe a network that nobody trains; its trace came out 2.6 times
+        the largest of the run that followed (ResNet-18 of width 16, CIFAR-10).
+        """
+        images = self.training.train_images
+        rows = torch.arange(min(len(images), STATISTICS_IMAGES), device=images.images.device)
+        inputs = (images.normalised(part) for part in rows.split(256))
+        with refreshed_batchnorm(self.training.model, inputs, precision=self.specification.precision):
+            self._record(0.0, measure=True)
 
     def _after(self, step: StepReport) -> None:
         """Record what is due after a step; checkpoint when it is time to."""

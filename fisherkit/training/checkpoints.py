@@ -116,7 +116,13 @@ def load_safely(path: Path, data: bytes) -> Any:
     _check_sizes(path, data)
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would run whatever the file says
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it asks for {named[1]}" if named else "it is not what torch.save writes for tensors"
+        problem = f"not a checkpoint that is safe to load: {what}. Save model.state_dict(), or use safetensors."
+        raise UnreadableFile(path, problem) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadableFile(path, f"not a checkpoint that is safe to load: {reason}") from error
 

@@ -1,0 +1,85 @@
+"""What the benchmarks share: interleaved rounds, ratios to a baseline with n and spread, and the environment."""
+
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def interleaved(work: dict[str, Callable[[], Any]], *, rounds: int, baseline: str) -> dict[str, list[float]]:
+    """Time every function once a round, in turn, the baseline beside each; ratios of neighbours in time."""
+    for run in work.values():
+        run()
+    ratios: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, run in work.items():
+            reference = seconds(work[baseline])
+            ratios[name].append(seconds(run) / reference)
+    return ratios
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call, with the GPU's work finished."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def extra_memory(make: Callable[..., Callable[[], Any]], *arguments: Any) -> int:
+    """Peak resident bytes that one call adds, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak_bytes, (make, *arguments))
+
+
+def _peak_bytes(make: Callable[..., Callable[[], Any]], *arguments: Any) -> int:
+    run = make(*arguments)
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median with the range."""
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "n": len(values),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def report(title: str, rows: list[dict[str, Any]], out: Path | None) -> None:
+    """Print the rows as a table and write them as JSON with the environment beside them."""
+    print(title)
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        memory = f"  memory {row['memory']:6.2f}" if "memory" in row else ""
+        print(
+            f"{row['name']:{width}}  {row['median']:7.2f}  [{row['min']:.2f}, {row['max']:.2f}]  n={row['n']}{memory}"
+        )
+    print(json.dumps(environment()))
+    if out is not None:
+        out.write_text(json.dumps({"title": title, "environment": environment(), "rows": rows}, indent=1))
