@@ -81,7 +81,7 @@ class FisherTracker:
         )
 
     def record(
-        self, epoch: float | int, *, step: int | None = None, measure: bool = True, **numbers: float | int
+        self, epoch: float, *, step: int | None = None, measure: bool = True, **numbers: float
     ) -> FisherTrace | None:
         """Measure and keep one row; returns the measurement of the first probe.
 
@@ -95,7 +95,7 @@ class FisherTracker:
             FloatingPointError: a trace is not finite; it names the layers. The earlier rows are safe.
         """
         variables = {"weight_norm": weight_norms(self.model)}
-        series: dict[str, float | int] = {
+        series: dict[str, float] = {
             "epoch": float(epoch),
             "step": len(self.file.trajectory) if step is None else step,
         }
@@ -115,7 +115,7 @@ class FisherTracker:
         self.file.publish()
         return main
 
-    def _add(self, variables: dict[str, Any], series: dict[str, float | int], name: str, result: FisherTrace) -> None:
+    def _add(self, variables: dict[str, Any], series: dict[str, float], name: str, result: FisherTrace) -> None:
         variables[name], variables[f"{name}_stderr"] = result.trace, result.stderr
         series[f"{name}_total"], series[f"{name}_total_stderr"] = result.total, result.total_stderr
         if result.draws > 1:

@@ -284,7 +284,7 @@ class Run:
         """One row: the numbers of the epoch that ended, or of the moment within one."""
         training = self.training
         now = report.conditions if report else self.conditions.at(min(training.epoch, self.specification.epochs - 1))
-        numbers: dict[str, float | int] = {
+        numbers: dict[str, float] = {
             "deficit_active": int(bool(now.deficits)),
             "lr": report.lr if report else training.lr,
             "weight_decay": now.weight_decay,

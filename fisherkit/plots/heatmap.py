@@ -1,0 +1,209 @@
+"""Layer by epoch: where in the network, and when, the information about the data is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from fisherkit.plots import windows
+from fisherkit.plots.selection import matching_layers, quantity, run_titles, several
+from fisherkit.plots.style import DECADES, label, new_figure, set_gaps, style, title
+from fisherkit.recording import Trajectory
+
+Scale = Literal["trace", "per_parameter", "share"]
+
+_PANEL_INCHES = 3.1
+_TITLE_LETTERS = 42
+_ACCURACY_INCHES = 0.85
+_LAYER_INCHES = 0.145  # one label of 7 points with air
+_MOST_LABELS = 48
+_LONGEST_NAME = 26
+_MASKED = "0.8"
+
+
+def heatmap(
+    trajectories: Trajectory | Sequence[Trajectory],
+    *,
+    variable: str = "fisher_true",
+    scale: Scale = "trace",
+    titles: Sequence[str] | None = None,
+    layers: Sequence[str] = (),
+) -> Figure:
+    """Each layer's trace over the epochs, accuracy above it, the deficit drawn where it was on.
+
+    Several trajectories are drawn side by side on one colour scale. `scale` is "trace" (nats^2, logarithmic),
+    "per_parameter" (trace divided by the layer's parameter count, logarithmic) or "share" (of the sum over all
+    layers, linear). A row covers the time half-way to its neighbours. Cells that are zero or not measured
+    are grey. `layers` draws only those that match one of the names or patterns (`layer1.*`).
+
+    Raises:
+        ValueError: An unknown variable or scale, no rows, nothing positive to draw.
+    """
+    runs = several(trajectories)
+    if scale not in get_args(Scale):
+        raise ValueError(f"scale must be one of {', '.join(get_args(Scale))}; got {scale!r}.")
+    panels = [_panel(run, variable, scale, layers) for run in runs]
+    norm = _norm(panels, scale)
+    with style():
+        return _draw(panels, norm, run_titles(runs, titles), _colour_label(variable, scale))
+
+
+@dataclass(frozen=True, eq=False)
+class _Panel:
+    run: Trajectory
+    layers: tuple[str, ...]
+    values: Float64[np.ndarray, "time layer"]  # NaN where there is nothing to draw
+    edges: Float64[np.ndarray, " edge"]  # of the rows, in epochs
+    windows: list[windows.Span]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the axis of epochs."""
+        return float(self.edges[0]), float(self.edges[-1])
+
+
+def _panel(run: Trajectory, variable: str, scale: Scale, patterns: Sequence[str]) -> _Panel:
+    values = run.variable(variable)
+    if not len(run):
+        raise ValueError("trajectory must have at least one row; got none. The run has not recorded anything yet.")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if scale == "per_parameter":
+            values = values / run.parameters
+        elif scale == "share":
+            values = values / values.sum(axis=1, keepdims=True)
+    chosen = matching_layers(run, patterns) if patterns else run.layers
+    columns = [run.layers.index(name) for name in chosen]
+    shown = np.isfinite(values) & ((values > 0) | (scale == "share"))
+    measured = np.isfinite(values).any(axis=1)  # an epoch's end between two measurements has a row without any
+    if not measured.any():
+        raise ValueError(f"variable must have been measured in some row; {variable!r} was in none.")
+    drawn = np.where(shown, values, np.nan)[measured][:, columns]
+    return _Panel(run, chosen, drawn, cell_edges(run.series["epoch"][measured]), windows.spans(run))
+
+
+def cell_edges(epoch: Float64[np.ndarray, " time"]) -> Float64[np.ndarray, " edge"]:
+    """The borders of the rows: half-way between neighbours, as far outside at both ends."""
+    if len(epoch) == 1:
+        return np.array([epoch[0] - 0.5, epoch[0] + 0.5])
+    middle = (epoch[1:] + epoch[:-1]) / 2
+    first, last = epoch[0] - (middle[0] - epoch[0]), epoch[-1] + (epoch[-1] - middle[-1])
+    return np.concatenate([[first], middle, [last]])
+
+
+def _norm(panels: Sequence[_Panel], scale: Scale) -> Normalize:
+    """One colour scale for all panels."""
+    values = np.concatenate([panel.values.ravel() for panel in panels])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ValueError("variable must have a value above zero somewhere; got none, so there is nothing to draw.")
+    top = float(values.max())
+    if scale == "share":
+        return Normalize(0, np.ceil(top * 10) / 10)
+    bottom = max(float(values.min()), top * 10.0**-DECADES)
+    return LogNorm(bottom, top) if bottom < top else LogNorm(bottom / 2, top * 2)
+
+
+def _colour_label(variable: str, scale: Scale) -> str:
+    name, unit = quantity(variable)
+    return {
+        "trace": f"{name} per layer{unit}",
+        "per_parameter": f"{name} per parameter{unit}",
+        "share": f"share of {name}",
+    }[scale]
+
+
+def _draw(panels: Sequence[_Panel], norm: Normalize, titles: Sequence[str], colour_label: str) -> Figure:
+    same_layers = len({panel.layers for panel in panels}) == 1
+    bars = [windows.bars(panel.windows, panel.limits, _PANEL_INCHES) for panel in panels]
+    lanes = max(windows.lane_count(placed) for placed in bars)
+    accuracy = any(_accuracies(panel.run) for panel in panels)
+    map_inches = min(max(max(len(p.layers) for p in panels) * _LAYER_INCHES, 1.6), _MOST_LABELS * _LAYER_INCHES)
+    heights = [_ACCURACY_INCHES * accuracy, lanes * windows.LANE_INCHES, map_inches]
+    kept = [height for height in heights if height]
+    label_inches = _label_inches(panels) * (1 if same_layers else len(panels))
+    figure = new_figure(_PANEL_INCHES * len(panels) + label_inches + 0.9, sum(kept) + 0.75)
+    set_gaps(figure, h_pad=0.02, w_pad=0.03, wspace=0.02)
+    grid = figure.subplots(len(kept), len(panels), sharex="col", squeeze=False, gridspec_kw={"height_ratios": kept})
+    for column, panel in enumerate(panels):
+        above = list(grid[:-1, column])
+        _draw_map(grid[-1, column], panel, norm, named=column == 0 or not same_layers)
+        if accuracy:
+            _draw_accuracy(above[0], panel, first=column == 0, last=column == len(panels) - 1)
+        if lanes:
+            windows.draw_strip(above[-1], bars[column], lanes, panel.limits)
+        grid[0, column].set_title(title(titles[column], _TITLE_LETTERS), parse_math=False)
+    _add_colour_bar(figure, list(grid[-1]), panels, norm, colour_label)
+    if any(np.isnan(panel.values).any() for panel in panels):
+        what = "not measured" if colour_label.startswith("share") else "zero or not measured"
+        figure.legend(handles=[Patch(facecolor=_MASKED, label=what)], loc="outside lower right", handlelength=1)
+    return figure
+
+
+def _label_inches(panels: Sequence[_Panel]) -> float:
+    longest = max(len(label(name, _LONGEST_NAME)) for panel in panels for name in panel.layers)
+    return 0.065 * longest + 0.3
+
+
+def _draw_map(axes: Axes, panel: _Panel, norm: Normalize, *, named: bool) -> None:
+    count = len(panel.layers)
+    colours = matplotlib.colormaps["viridis"].with_extremes(bad=_MASKED)
+    borders = np.arange(count + 1) - 0.5
+    values = np.ma.masked_invalid(panel.values.T)
+    axes.pcolormesh(panel.edges, borders, values, norm=norm, cmap=colours, rasterized=True)
+    axes.set_xlim(panel.limits)
+    axes.set_ylim(count - 0.5, -0.5)  # the first layer on top
+    windows.outline(axes, panel.windows, bottom=-0.5, top=count - 0.5)
+    axes.spines[["top", "right"]].set_visible(True)
+    axes.set_xlabel("epochs completed")
+    shown = _labelled_rows(count)
+    names = [label(panel.layers[row], _LONGEST_NAME) if named else "" for row in shown]
+    axes.set_yticks(shown, names, parse_math=False, fontsize=7)
+    if named:
+        axes.set_ylabel("layer (input → output)", rotation=270, va="top", labelpad=10)
+
+
+def _labelled_rows(count: int) -> list[int]:
+    """All rows, or so many that their labels do not collide; the first and the last always."""
+    step = -(-count // _MOST_LABELS)
+    return [row for row in range(0, count - 1, step) if count - 1 - row >= step] + [count - 1]
+
+
+def _accuracies(run: Trajectory) -> dict[str, np.ndarray]:
+    """The accuracies that were measured, by what they were measured on."""
+    found = {kind: run.series.get(f"{kind}_accuracy") for kind in ("train", "test")}
+    return {kind: values for kind, values in found.items() if values is not None and np.isfinite(values).any()}
+
+
+def _draw_accuracy(axes: Axes, panel: _Panel, *, first: bool, last: bool) -> None:
+    windows.shade(axes, panel.windows)
+    for kind, (colour, line) in {"train": ("C0", "--"), "test": ("C1", "-")}.items():
+        values = _accuracies(panel.run).get(kind, np.full(len(panel.run), np.nan))
+        there = np.isfinite(values)
+        marker = "o" if there.sum() == 1 else ""
+        epoch = panel.run.series["epoch"][there]
+        axes.plot(epoch, values[there], color=colour, linestyle=line, marker=marker, markersize=3, label=kind)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if first else [""] * 3)
+    axes.tick_params(labelbottom=False)
+    if first:
+        axes.set_ylabel("accuracy")
+    if last:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.05), handlelength=1.6)
+
+
+def _add_colour_bar(
+    figure: Figure, maps: Sequence[Axes], panels: Sequence[_Panel], norm: Normalize, colour_label: str
+) -> None:
+    values = np.concatenate([panel.values.ravel() for panel in panels])
+    assert norm.vmin is not None
+    below = bool((values < norm.vmin).any())  # NaN is not below
+    mesh = maps[0].collections[0]
+    bar = figure.colorbar(mesh, ax=list(maps), extend="min" if below else "neither", aspect=30, pad=0.02)
+    bar.set_label(colour_label)
