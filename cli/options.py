@@ -96,8 +96,7 @@ def probe_option(command: Command) -> Command:
 
 def image_model(options: Mapping[str, Any]) -> "tuple[nn.Module, dict[str, ImageSet]]":
     """A freshly initialised model for the images that the options name, and the probe sets to measure it on."""
-    from fisherkit.studies import probe_sets, specify
-    from fisherkit.studies.run import load_sets, model_builder
+    from fisherkit.studies import load_sets, model_builder, probe_sets, specify
     from fisherkit.training import derive_seed
 
     named = ("model", "width", "data", "data_dir", "probe", "deficit", "probe_images", "seed")

@@ -16,6 +16,7 @@ import fisherkit
 from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.studies import Observer, track
 from fisherkit.studies import run as run_module
+from fisherkit.studies import sets as sets_module
 
 IGNORED = ("elapsed_s", "option_sources")
 COMMAND = [sys.executable, "-m", "fisherkit_cli", *ARGUMENTS]
@@ -108,13 +109,13 @@ def test_another_run_is_refused_with_the_differing_options(tmp_path):
 
 def test_other_images_are_refused(tmp_path, monkeypatch):
     track(small(), tmp_path, observer=StopsAfter(2))
-    load = run_module.load_images
+    load = sets_module.load_images
 
     def other(*args, **options):
         train, test = load(*args, **options)
         return train.select(train.labels.argsort(descending=True)), test
 
-    monkeypatch.setattr(run_module, "load_images", other)
+    monkeypatch.setattr(sets_module, "load_images", other)
     with pytest.raises(RunRefused, match="other fashion-mini images"):
         track(small(), tmp_path)
 

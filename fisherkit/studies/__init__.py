@@ -2,7 +2,8 @@
 
 from fisherkit.studies.cadence import Cadence
 from fisherkit.studies.measure import measure_checkpoints
-from fisherkit.studies.run import Observer, Outcome, Run, probe_sets, track
+from fisherkit.studies.run import Observer, Outcome, Run, track
+from fisherkit.studies.sets import load_sets, model_builder, probe_sets
 from fisherkit.studies.specification import RunSpecification, specify
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "Outcome",
     "Run",
     "RunSpecification",
+    "load_sets",
     "measure_checkpoints",
+    "model_builder",
     "probe_sets",
     "specify",
     "track",

@@ -6,9 +6,7 @@
 <folder>/ckpt-*.pt    the last two checkpoints; each holds the rows recorded up to its step
 """
 
-import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fisherkit.conditions import Conditions, apply_deficits
-from fisherkit.errors import RunRefused, UnreadableFile
+from fisherkit.conditions import Conditions
+from fisherkit.errors import RunRefused
 from fisherkit.fisher import FisherTrace
-from fisherkit.images import ImageSet, load_images
-from fisherkit.models import build_model
+from fisherkit.images import ImageSet
 from fisherkit.recording import Trajectory, from_bytes, to_bytes
 from fisherkit.recording.tracker import FisherTracker
-from fisherkit.storage import atomic_write, lock
+from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
+from fisherkit.studies.folder import finished_run, identity_of, settle_identity
+from fisherkit.studies.sets import load_sets, model_builder, probe_sets
 from fisherkit.studies.signals import StopRequest, stop_on_signals
 from fisherkit.studies.specification import RunSpecification
 from fisherkit.training import (
@@ -99,9 +98,9 @@ def track(
     observer = observer or Observer()
     with lock(folder), deterministic(specification.threads):
         train, test = load_sets(specification, notice=observer.notice)
-        identity = _identity(specification, train, test)
-        _settle_identity(folder, identity, specification)
-        finished = _finished(folder)
+        identity = identity_of(specification, train, test)
+        settle_identity(folder, identity, specification)
+        finished = finished_run(folder)
         if finished is not None:
             step = int(finished.series["step"][-1])
             return Outcome(folder, finished, finished=True, step=step, already_finished=True)
@@ -116,58 +115,6 @@ def track(
                 accept_different_numerics=accept_different_numerics,
             )
             return run.go(request)
-
-
-def load_sets(specification: RunSpecification, *, notice: Callable[[str], None]) -> tuple[ImageSet, ImageSet]:
-    """Training and test images, cut to the counts asked for."""
-    train, test = load_images(specification.data, data_dir=specification.data_dir)
-    for text in dict.fromkeys((*train.notices, *test.notices)):
-        notice(text)
-    seed = derive_seed(specification.seed, "subset")
-    if specification.train_images is not None:
-        train = train.subset(specification.train_images, seed=seed)
-    if specification.test_images is not None:
-        test = test.subset(specification.test_images, seed=seed)
-    return train, test
-
-
-def _identity(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, Any]:
-    return {
-        "configuration": json.loads(specification.model_dump_json()),
-        "images": {"train": train.digest, "test": test.digest},
-    }
-
-
-def _settle_identity(folder: Path, identity: dict[str, Any], specification: RunSpecification) -> None:
-    """Write config.json, or compare with the one that is there."""
-    path = folder / "config.json"
-    if not path.exists():
-        atomic_write(path, json.dumps(identity, indent=1).encode())
-        return
-    try:
-        found = json.loads(path.read_bytes())
-        before = RunSpecification.model_validate(found["configuration"])
-        images = dict(found["images"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableFile(path, "not the configuration of a run. Choose another --out folder.") from error
-    differing = specification.differing_options(before)
-    if differing:
-        raise RunRefused(f"{folder} holds another run: {'; '.join(differing)}. Choose another --out folder.")
-    if images != identity["images"]:
-        raise RunRefused(
-            f"{folder} holds a run on other {specification.data} images than those that were read now. "
-            "Give the same --data-dir, or choose another --out folder."
-        )
-
-
-def _finished(folder: Path) -> Trajectory | None:
-    from fisherkit.recording import read
-
-    path = folder / "run.h5"
-    if not path.exists():
-        return None
-    trajectory = read(path)
-    return trajectory if trajectory.attributes.get("finished") else None
 
 
 @dataclass
@@ -348,39 +295,6 @@ def _training(specification: RunSpecification, conditions: Conditions, train: Im
         fresh_model=build,
         device=specification.device,
     )
-
-
-def model_builder(specification: RunSpecification, images: ImageSet) -> Callable[[int], torch.nn.Module]:
-    """A function of the seed that makes a freshly initialised model for these images."""
-
-    def build(seed: int) -> torch.nn.Module:
-        return build_model(
-            specification.model,
-            classes=len(images.classes),
-            channels=images.images.shape[1],
-            image_size=images.images.shape[2],
-            width=specification.width,
-            options=specification.model_options,
-            seed=seed,
-        )
-
-    return build
-
-
-def probe_sets(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, ImageSet]:
-    """The probe images by name, the same for the whole run: clean training images, test images, or the first
-    under all deficits of the run, whatever their windows."""
-    seed = derive_seed(specification.seed, "subset")
-
-    def some(images: ImageSet) -> ImageSet:
-        return images.subset(min(specification.probe_images, len(images)), seed=seed)
-
-    def impaired() -> ImageSet:
-        deficits = specification.conditions().all_deficits()
-        return apply_deficits(some(train), deficits, seed=derive_seed(specification.seed, "deficits"))
-
-    made = {"train": lambda: some(train), "test": lambda: some(test), "deficit": impaired}
-    return {name: made[name]() for name in specification.probe}
 
 
 def _epoch_record(report: EpochReport) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""The folder of a run: which run it holds, and whether that run is finished."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fisherkit.errors import RunRefused, UnreadableFile
+from fisherkit.images import ImageSet
+from fisherkit.recording import Trajectory, read
+from fisherkit.storage import atomic_write
+from fisherkit.studies.specification import RunSpecification
+
+
+def identity_of(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, Any]:
+    """The choices of the run and which images it is on, JSON-able."""
+    return {
+        "configuration": json.loads(specification.model_dump_json()),
+        "images": {"train": train.digest, "test": test.digest},
+    }
+
+
+def settle_identity(folder: Path, identity: dict[str, Any], specification: RunSpecification) -> None:
+    """Write config.json, or compare with the one that is there."""
+    path = folder / "config.json"
+    if not path.exists():
+        atomic_write(path, json.dumps(identity, indent=1).encode())
+        return
+    try:
+        found = json.loads(path.read_bytes())
+        before = RunSpecification.model_validate(found["configuration"])
+        images = dict(found["images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(path, "not the configuration of a run. Choose another --out folder.") from error
+    differing = specification.differing_options(before)
+    if differing:
+        raise RunRefused(f"{folder} holds another run: {'; '.join(differing)}. Choose another --out folder.")
+    if images != identity["images"]:
+        raise RunRefused(
+            f"{folder} holds a run on other {specification.data} images than those that were read now. "
+            "Give the same --data-dir, or choose another --out folder."
+        )
+
+
+def finished_run(folder: Path) -> Trajectory | None:
+    """The run that the folder holds, if it is finished."""
+    path = folder / "run.h5"
+    if not path.exists():
+        return None
+    trajectory = read(path)
+    return trajectory if trajectory.attributes.get("finished") else None

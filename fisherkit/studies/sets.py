@@ -1,0 +1,57 @@
+"""What a specification names: the images, the model, the probe sets."""
+
+from collections.abc import Callable
+
+import torch
+
+from fisherkit.conditions import apply_deficits
+from fisherkit.images import ImageSet, load_images
+from fisherkit.models import build_model
+from fisherkit.studies.specification import RunSpecification
+from fisherkit.training import derive_seed
+
+
+def load_sets(specification: RunSpecification, *, notice: Callable[[str], None]) -> tuple[ImageSet, ImageSet]:
+    """Training and test images, cut to the counts asked for."""
+    train, test = load_images(specification.data, data_dir=specification.data_dir)
+    for text in dict.fromkeys((*train.notices, *test.notices)):
+        notice(text)
+    seed = derive_seed(specification.seed, "subset")
+    if specification.train_images is not None:
+        train = train.subset(specification.train_images, seed=seed)
+    if specification.test_images is not None:
+        test = test.subset(specification.test_images, seed=seed)
+    return train, test
+
+
+def model_builder(specification: RunSpecification, images: ImageSet) -> Callable[[int], torch.nn.Module]:
+    """A function of the seed that makes a freshly initialised model for these images."""
+
+    def build(seed: int) -> torch.nn.Module:
+        return build_model(
+            specification.model,
+            classes=len(images.classes),
+            channels=images.images.shape[1],
+            image_size=images.images.shape[2],
+            width=specification.width,
+            options=specification.model_options,
+            seed=seed,
+        )
+
+    return build
+
+
+def probe_sets(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, ImageSet]:
+    """The probe images by name, the same for the whole run: clean training images, test images, or the first
+    under all deficits of the run, whatever their windows."""
+    seed = derive_seed(specification.seed, "subset")
+
+    def some(images: ImageSet) -> ImageSet:
+        return images.subset(min(specification.probe_images, len(images)), seed=seed)
+
+    def impaired() -> ImageSet:
+        deficits = specification.conditions().all_deficits()
+        return apply_deficits(some(train), deficits, seed=derive_seed(specification.seed, "deficits"))
+
+    made = {"train": lambda: some(train), "test": lambda: some(test), "deficit": impaired}
+    return {name: made[name]() for name in specification.probe}
