@@ -43,6 +43,8 @@ def _facts(trajectory: "Trajectory") -> dict[str, Any]:
 
 
 def _lines(file: Path, trajectory: "Trajectory") -> list[str]:
+    from fisherkit.recording.layout import window_text
+
     from .summary import run_summary
 
     attributes = trajectory.attributes
@@ -51,7 +53,7 @@ def _lines(file: Path, trajectory: "Trajectory") -> list[str]:
     until = f", epochs {epochs[0]:g} to {epochs[-1]:g}" if len(epochs) else ""
     engines = list((attributes.get("engines") or {}).values())
     counted = ", ".join(f"{engines.count(engine)} by {engine}" for engine in sorted(set(engines)))
-    deficits = ", ".join(_window(window) for window in attributes.get("deficit_windows") or []) or "none"
+    deficits = ", ".join(window_text(window) for window in attributes.get("deficit_windows") or []) or "none"
     lines = [
         f"{file}: whole (checksum ok), schema {attributes['schema_version']}, "
         f"fisherkit {attributes['fisherkit_version']}, torch {attributes.get('torch_version', 'unknown')}",
@@ -66,10 +68,6 @@ def _lines(file: Path, trajectory: "Trajectory") -> list[str]:
     ]
     summary = run_summary(trajectory) if "fisher_true" in trajectory.variables else ""
     return [*lines, *summary.splitlines()]
-
-
-def _window(window: dict[str, Any]) -> str:
-    return f"{window['text']}:{window['start']}-{'' if window['stop'] is None else window['stop']}"
 
 
 def _probes(probes: Any) -> str:

@@ -60,7 +60,7 @@ def test_show_says_what_is_in_a_run(runs):
     status, text = call("show", str(runs / "blur"), str(runs / "clean"))
     assert status == 0
     assert "whole (checksum ok), schema 1" in text
-    assert "resnet18 on fashion-mini, deficit blur:0-12:0-12" in text
+    assert "resnet18 on fashion-mini, deficit blur:0-12, seed" in text
     assert "41, epochs 0 to 40" in text
     assert "20 by ghost" in text
     assert "total peaked at" in text

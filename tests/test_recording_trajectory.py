@@ -37,6 +37,13 @@ def small(**changes) -> Trajectory:
         ({"series": {"epoch": np.arange(3.0)}}, "series must hold epoch and step; step is missing"),
         ({"series": {"epoch": np.arange(3.0), "step": np.array([0, 5, 5])}}, r"step must increase .* \[0, 5, 5\]"),
         ({"series": {"epoch": np.array(["x"] * 3), "step": np.arange(3)}}, "epoch must hold real numbers; got <U1"),
+        ({"series": {"epoch": np.array([0, 2, 1.0]), "step": np.arange(3)}}, "epoch must be finite and not decrease"),
+        ({"series": {"epoch": np.array([0, 1, np.nan]), "step": np.arange(3)}}, "epoch must be finite"),
+        ({"attributes": {"engines": ["ghost"]}}, "attribute engines must be a dictionary"),
+        (
+            {"attributes": {"deficit_windows": [{"text": "blur", "start": "0"}]}},
+            "attribute deficit_windows must be a list",
+        ),
         ({"attributes": {"seed": {1, 2}}}, r"attribute seed must be JSON-able; got \{1, 2\}"),
         ({"attributes": {"seed": float("nan")}}, "attribute seed must be JSON-able; got nan"),
         ({"attributes": {"sha256": "x"}}, "attribute name must not be one of Conventions, json_attributes, sha256"),

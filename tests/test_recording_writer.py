@@ -118,6 +118,8 @@ def test_names_that_come_or_go_are_nan_in_the_other_rows(path):
         ({}, {"deficit_active": 256}, "deficit_active must be a whole number that fits uint8; got 256"),
         ({}, {"step": 7.5}, "step must be a whole number that fits int64; got 7.5"),
         ({}, {"step": 3}, "step must be larger than 3, that of the row before; got 3"),
+        ({}, {"epoch": np.nan}, "epoch must be finite and not negative; got nan at step 7"),
+        ({}, {"epoch": 0.2}, r"epoch must be at least 0\.3, that of the row before; got 0\.2"),
         ({}, {"fisher_true": 1.0}, "variables and series must have different names; got 'fisher_true' in both"),
         ({"epoch": np.ones(2)}, {}, "variables and series must have different names; got 'epoch' in both"),
         ({"loss": np.ones(2)}, {"loss": 1.0}, "got 'loss' in both"),
@@ -137,6 +139,14 @@ def test_a_row_that_means_nothing_is_refused_and_leaves_no_trace(path, variables
 def test_a_row_needs_epoch_and_step(path):
     with pytest.raises(ValueError, match="series must hold epoch and step; step is missing"):
         opened(path).append(variables={}, series={"epoch": 1.0})
+
+
+def test_length_and_attributes_are_there_without_the_arrays(path):
+    run = opened(path)
+    add(run, 0)
+    run.update_attributes(finished=True)
+    assert len(run) == 1
+    assert run.attributes == {"seed": 1, "finished": True}
 
 
 def test_nan_is_a_value_where_it_has_a_meaning(path):

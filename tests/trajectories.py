@@ -4,7 +4,7 @@ import numpy as np
 
 from fisherkit.recording import Trajectory
 
-WINDOW = {"name": "blur", "text": "blur:0-12", "start": 0, "stop": 12}
+WINDOW = {"name": "blur", "text": "blur", "start": 0, "stop": 12}
 
 
 def resnet_layers(blocks: int = 8) -> list[str]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fisherkit.plots import windows
 from fisherkit.plots.selection import matching_layers, quantity, run_titles, several
-from fisherkit.plots.style import DECADES, label, new_figure, set_gaps, style, title
+from fisherkit.plots.style import DECADES, label, label_epochs, new_figure, set_gaps, style, title
 from fisherkit.recording import Trajectory
 
 TOTAL = "all layers"
@@ -52,7 +52,8 @@ def curves(
         raise ValueError("variable must have a value above zero somewhere; got none, so there is nothing to draw.")
     spans = [windows.spans(run) for run in runs]
     with style():
-        return _draw(lines, spans, run_titles(runs, titles), "".join(quantity(variable)))
+        name, unit = quantity(variable)
+        return _draw(lines, spans, run_titles(runs, titles), name + unit)
 
 
 def _lines(run: Trajectory, index: int, variable: str, patterns: Sequence[str]) -> list[_Line]:
@@ -75,7 +76,7 @@ def _draw(lines: Sequence[_Line], spans: Sequence[Sequence[windows.Span]], title
     rows = -(-len(panels) // columns)
     width = _WIDE_INCHES if columns == 1 else _NARROW_INCHES
     limits = _epoch_limits(lines)
-    bars = windows.bars(*_deficits(spans, limits, width))
+    bars = windows.bars(*_deficits(spans, limits, width - 0.6))
     strip_inches = max(windows.lane_count(bars) * windows.LANE_INCHES, 0.02)
     figure = new_figure(width * columns + 0.8, rows * (_HEIGHT_INCHES + strip_inches + 0.5) + 0.1)
     heights = [strip_inches, _HEIGHT_INCHES] * rows
@@ -93,6 +94,8 @@ def _draw(lines: Sequence[_Line], spans: Sequence[Sequence[windows.Span]], title
         strip.set_title(label(panels[index][0], 40) if len(titles) > 1 else title(titles[0], 60), parse_math=False)
         axes.set_ylabel(name if index % columns == 0 else "", parse_math=False)
     _add_legend(figure, grid[1, 0], beside=len(titles) == 1)
+    if len(quantities) == 1:
+        grid[1, 0].set_ylabel(f"{name}, {TOTAL}", parse_math=False)
     return figure
 
 
@@ -102,7 +105,7 @@ def _deficits(
     """The windows to draw as bars; in the colour of their run where the runs have different ones."""
     common = _common(spans)
     if common or not any(spans):
-        return list(common), limits, width, ["0.15"] * len(common)
+        return list(common), limits, width, [windows.INK] * len(common)
     every = [(span, f"C{run % _COLOURS}") for run, of_run in enumerate(spans) for span in of_run]
     return [span for span, _ in every], limits, width, [colour for _, colour in every]
 
@@ -141,7 +144,7 @@ def _draw_panel(axes: Axes, lines: Sequence[_Line], titles: Sequence[str], limit
             axes.fill_between(epoch, lower, values + band, color=colour, alpha=0.2, linewidth=0)
     axes.set_yscale("log")
     axes.set_ylim(limits)
-    axes.set_xlabel("epochs completed")
+    label_epochs(axes)
 
 
 def _colours(count: int) -> list[Any]:

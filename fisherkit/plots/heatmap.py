@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from fisherkit.plots import windows
 from fisherkit.plots.selection import matching_layers, quantity, run_titles, several
-from fisherkit.plots.style import DECADES, label, new_figure, set_gaps, style, title
+from fisherkit.plots.style import DECADES, label, label_epochs, new_figure, set_gaps, style, title
 from fisherkit.recording import Trajectory
 
 Scale = Literal["trace", "per_parameter", "share"]
@@ -71,6 +71,7 @@ class _Panel:
 
 def _panel(run: Trajectory, variable: str, scale: Scale, patterns: Sequence[str]) -> _Panel:
     values = run.variable(variable)
+    measured = np.isfinite(values).any(axis=1)  # an epoch's end between two measurements has a row without any
     if not len(run):
         raise ValueError("trajectory must have at least one row; got none. The run has not recorded anything yet.")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -81,7 +82,6 @@ def _panel(run: Trajectory, variable: str, scale: Scale, patterns: Sequence[str]
     chosen = matching_layers(run, patterns) if patterns else run.layers
     columns = [run.layers.index(name) for name in chosen]
     shown = np.isfinite(values) & ((values > 0) | (scale == "share"))
-    measured = np.isfinite(values).any(axis=1)  # an epoch's end between two measurements has a row without any
     if not measured.any():
         raise ValueError(f"variable must have been measured in some row; {variable!r} was in none.")
     drawn = np.where(shown, values, np.nan)[measured][:, columns]
@@ -121,7 +121,7 @@ def _colour_label(variable: str, scale: Scale) -> str:
 
 def _draw(panels: Sequence[_Panel], norm: Normalize, titles: Sequence[str], colour_label: str) -> Figure:
     same_layers = len({panel.layers for panel in panels}) == 1
-    bars = [windows.bars(panel.windows, panel.limits, _PANEL_INCHES) for panel in panels]
+    bars = [windows.bars(panel.windows, panel.limits, _PANEL_INCHES - 0.2) for panel in panels]
     lanes = max(windows.lane_count(placed) for placed in bars)
     accuracy = any(_accuracies(panel.run) for panel in panels)
     map_inches = min(max(max(len(p.layers) for p in panels) * _LAYER_INCHES, 1.6), _MOST_LABELS * _LAYER_INCHES)
@@ -141,8 +141,8 @@ def _draw(panels: Sequence[_Panel], norm: Normalize, titles: Sequence[str], colo
         grid[0, column].set_title(title(titles[column], _TITLE_LETTERS), parse_math=False)
     _add_colour_bar(figure, list(grid[-1]), panels, norm, colour_label)
     if any(np.isnan(panel.values).any() for panel in panels):
-        what = "not measured" if colour_label.startswith("share") else "zero or not measured"
-        figure.legend(handles=[Patch(facecolor=_MASKED, label=what)], loc="outside lower right", handlelength=1)
+        note = Patch(facecolor=_MASKED, label="zero or not measured")
+        figure.legend(handles=[note], loc="outside lower right", handlelength=1)
     return figure
 
 
@@ -161,7 +161,7 @@ def _draw_map(axes: Axes, panel: _Panel, norm: Normalize, *, named: bool) -> Non
     axes.set_ylim(count - 0.5, -0.5)  # the first layer on top
     windows.outline(axes, panel.windows, bottom=-0.5, top=count - 0.5)
     axes.spines[["top", "right"]].set_visible(True)
-    axes.set_xlabel("epochs completed")
+    label_epochs(axes)
     shown = _labelled_rows(count)
     names = [label(panel.layers[row], _LONGEST_NAME) if named else "" for row in shown]
     axes.set_yticks(shown, names, parse_math=False, fontsize=7)
@@ -195,7 +195,9 @@ def _draw_accuracy(axes: Axes, panel: _Panel, *, first: bool, last: bool) -> Non
     if first:
         axes.set_ylabel("accuracy")
     if last:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.05), handlelength=1.6)
+        # over the colour bar, which keeps the space free
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.05), handlelength=1.6)
+        legend.set_in_layout(False)
 
 
 def _add_colour_bar(

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from fisherkit.plots.style import label
 from fisherkit.recording import Trajectory
-from fisherkit.recording.layout import describe
+from fisherkit.recording.layout import describe, window_text
 
 
 def several(trajectories: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
@@ -63,7 +63,7 @@ def run_titles(runs: Sequence[Trajectory], titles: Sequence[str] | None) -> list
 
 
 def _deficits(run: Trajectory) -> str:
-    texts = [str(window["text"]) for window in run.attributes.get("deficit_windows") or []]
+    texts = [window_text(window) for window in run.attributes.get("deficit_windows") or []]
     return ", ".join(texts) if texts else "no deficit"
 
 

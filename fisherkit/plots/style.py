@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 from fisherkit.storage import atomic_write
 
@@ -42,6 +44,12 @@ def set_gaps(figure: Figure, *, h_pad: float, w_pad: float, wspace: float = 0.0)
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(h_pad=h_pad, w_pad=w_pad, hspace=0.0, wspace=wspace)
+
+
+def label_epochs(axes: Axes) -> None:
+    """Name the axis of epochs, with ticks at whole epochs."""
+    axes.set_xlabel("epochs completed")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def save(figure: Figure, path: str | Path) -> None:

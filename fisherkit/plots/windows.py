@@ -1,7 +1,8 @@
 """The deficit in a figure: from when to when, and how it is drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,11 +10,12 @@ from matplotlib.patches import Rectangle
 
 from fisherkit.plots.style import label
 from fisherkit.recording import Trajectory
+from fisherkit.recording.layout import window_text
 
 LANE_INCHES = 0.17
 LETTER_INCHES = 0.0605  # mean width of a letter of DejaVu Sans at 7 points, and a little
 SHADE = "0.88"
-_INK = "0.15"
+INK = "0.15"
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ def spans(trajectory: Trajectory) -> list[Span]:
     if windows is None:
         found = _active_spans(epoch, trajectory.series.get("deficit_active"))
     else:
-        found = [Span(label(str(w["text"])), w["start"], _end(w["stop"], epoch[-1])) for w in windows]
+        found = [Span(label(window_text(w)), w["start"], _end(w["stop"], epoch[-1])) for w in windows]
     return [Span(s.text, s.start, min(s.stop, float(epoch[-1]))) for s in found if s.start < epoch[-1]]
 
 
 def _end(stop: float | None, last: float) -> float:
-    return last if stop is None else stop
+    return float(last if stop is None else stop)
 
 
 def _active_spans(epoch: np.ndarray, active: np.ndarray | None) -> list[Span]:
@@ -60,47 +62,47 @@ class Bar:
     """Where the bar of a deficit and its text go in the strip above a panel; places in epochs."""
 
     span: Span
-    lane: int
     text: str
-    text_start: float
+    anchor: float
+    side: Literal["left", "center", "right"]  # of the text that is at the anchor
+    extent: tuple[float, float]  # of bar and text together
     colour: str
-
-    def overlaps(self, other: "Bar", letter: float) -> bool:
-        """Whether bar or text meet those of the other; `letter` is the width of one in epochs."""
-        (start, stop), (other_start, other_stop) = self._extent(letter), other._extent(letter)
-        return start < other_stop and other_start < stop
-
-    def _extent(self, letter: float) -> tuple[float, float]:
-        text_stop = self.text_start + letter * (len(self.text) + 1)
-        return min(self.span.start, self.text_start), max(self.span.stop, text_stop)
+    lane: int = 0
 
 
 def bars(
     windows: Sequence[Span], limits: tuple[float, float], width_inches: float, colours: Sequence[str] = ()
 ) -> list[Bar]:
-    """A place for each window: its text in the bar or, if that is too short, beside it; as few lanes as it takes."""
-    first, last = limits
-    letter = LETTER_INCHES / width_inches * (last - first)
-    room = max(int((last - first) / letter) - 1, 8)
+    """A place for each window: its text in the bar or, if that is too short, beside it; as few lanes as it takes.
+
+    `limits` are those of the epochs' axis, `width_inches` is about what the panel will have.
+    """
+    letter = LETTER_INCHES / width_inches * (limits[1] - limits[0])
     placed: list[Bar] = []
-    for window, colour in zip(windows, colours or [_INK] * len(windows), strict=True):
-        text = label(window.text, room)
-        start = _text_start(window, letter * (len(text) + 1), limits)
-        lane = 0
-        while any(bar.lane == lane and bar.overlaps(Bar(window, lane, text, start, colour), letter) for bar in placed):
-            lane += 1
-        placed.append(Bar(window, lane, text, start, colour))
+    for window, colour in zip(windows, colours or [INK] * len(windows), strict=True):
+        bar = _bar(window, limits, letter, colour)
+        taken = {other.lane for other in placed if _overlap(bar.extent, other.extent)}
+        lane = next(lane for lane in range(len(placed) + 1) if lane not in taken)
+        placed.append(replace(bar, lane=lane))
     return placed
 
 
-def _text_start(window: Span, needed: float, limits: tuple[float, float]) -> float:
-    if needed <= window.stop - window.start:
-        return (window.start + window.stop - needed) / 2
-    if window.stop + needed <= limits[1]:
-        return window.stop
-    if window.start - needed >= limits[0]:
-        return window.start - needed
-    return max(limits[0], limits[1] - needed)  # over the bar
+def _bar(window: Span, limits: tuple[float, float], letter: float, colour: str) -> Bar:
+    start, stop = window.start, window.stop
+    needed = letter * (len(window.text) + 2)
+    if needed <= stop - start:
+        return Bar(window, window.text, (start + stop) / 2, "center", (start, stop), colour)
+    right = limits[1] - stop >= min(needed, start - limits[0])
+    room = max(limits[1] - stop if right else start - limits[0], 10 * letter)
+    text = label(window.text, int(room / letter) - 2)
+    length = letter * (len(text) + 2)
+    if right:
+        return Bar(window, text, stop + letter / 2, "left", (start, stop + length), colour)
+    return Bar(window, text, start - letter / 2, "right", (start - length, stop), colour)
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
 
 
 def lane_count(placed: Sequence[Bar]) -> int:
@@ -113,13 +115,12 @@ def draw_strip(axes: Axes, placed: Sequence[Bar], lanes: int, limits: tuple[floa
     axes.set_xlim(limits)
     axes.set_ylim(0, max(lanes, 1))
     axes.set_axis_off()
-    letter = (limits[1] - limits[0]) / 400
     for bar in placed:
         place, length = (bar.span.start, bar.lane + 0.06), bar.span.stop - bar.span.start
         axes.add_patch(Rectangle(place, length, 0.88, facecolor=SHADE, edgecolor=bar.colour, linewidth=0.7))
         axes.text(
-            bar.text_start + 2 * letter, bar.lane + 0.47, bar.text,
-            va="center", fontsize=7, color=bar.colour, parse_math=False,
+            bar.anchor, bar.lane + 0.47, bar.text,
+            ha=bar.side, va="center", fontsize=7, color=bar.colour, parse_math=False,
         )  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def outline(axes: Axes, windows: Sequence[Span], *, bottom: float, top: float) -
         place, size = (window.start, bottom), (window.stop - window.start, top - bottom)
         axes.add_patch(Rectangle(place, *size, fill=False, hatch="//", edgecolor=(1, 1, 1, 0.45), linewidth=0))
         axes.add_patch(Rectangle(place, *size, fill=False, edgecolor="white", linewidth=1.8))
-        axes.add_patch(Rectangle(place, *size, fill=False, edgecolor=_INK, linewidth=0.8, linestyle=(0, (4, 2))))
+        axes.add_patch(Rectangle(place, *size, fill=False, edgecolor=INK, linewidth=0.8, linestyle=(0, (4, 2))))
 
 
 def shade(axes: Axes, windows: Sequence[Span]) -> None:

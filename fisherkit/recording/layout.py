@@ -83,6 +83,11 @@ def describe(name: str) -> dict[str, Any]:
     return attributes
 
 
+def _describe_entropy(name: str) -> tuple[str, str | None]:
+    long_name, units = _DESCRIPTIONS["entropy"]
+    return f"{long_name} ({name.removeprefix('entropy_').replace('_', ' ')})", units
+
+
 def _describe_fisher(name: str) -> tuple[str, str | None]:
     for prefix, kind in _FISHER.items():
         if name == prefix or name.startswith(f"{prefix}_"):
@@ -92,7 +97,7 @@ def _describe_fisher(name: str) -> tuple[str, str | None]:
             rest = " ".join(part for part in parts if part not in ("stderr", "total"))
             long_name = f"{error}trace of the {kind} Fisher information of {scope}"
             return long_name + (f" ({rest})" if rest else ""), "nats^2"
-    return name.replace("_", " "), None
+    return _describe_entropy(name) if name.startswith("entropy_") else (name.replace("_", " "), None)
 
 
 def normalise_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,6 +114,30 @@ def normalise_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             raise ValueError(f"attribute {name} must be JSON-able; got {value!r} ({error}).") from None
     return normal
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Refuse values of well-known attributes that readers could make nothing of."""
+    for name in ("configuration", "engines", "seeds"):
+        if not isinstance(attributes.get(name, {}), dict | None):
+            raise ValueError(f"attribute {name} must be a dictionary; got {attributes[name]!r}.")
+    windows = attributes.get("deficit_windows")
+    if windows is None:
+        return
+    if not isinstance(windows, list) or not all(isinstance(w, dict) and _is_window(w) for w in windows):
+        raise ValueError(f"attribute deficit_windows must be a list of text, start and stop each; got {windows!r}.")
+
+
+def _is_window(window: Mapping[str, Any]) -> bool:
+    start, stop = window.get("start"), window.get("stop", "missing")
+    numbers = all(isinstance(end, int | float) for end in (start, 0 if stop is None else stop))
+    return isinstance(window.get("text"), str) and numbers
+
+
+def window_text(window: Mapping[str, Any]) -> str:
+    """A window of `deficit_windows` as it was asked for: "blur(4):0-40", "noise:20-"."""
+    stop = "" if window["stop"] is None else f"{window['stop']:g}"
+    return f"{window['text']}:{window['start']:g}-{stop}"
 
 
 def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:

@@ -36,15 +36,24 @@ class Rows:
         step = series["step"]
         scalars = {name: self._checked_scalar(name, value, step) for name, value in series.items()}
         row = {name: self._checked_variable(name, values, step) for name, values in variables.items()}
-        if self._count and scalars["step"] <= self._series["step"][self._count - 1]:
-            before = int(self._series["step"][self._count - 1])
-            raise ValueError(f"step must be larger than {before}, that of the row before; got {step!r}.")
+        self._check_order(scalars["epoch"], scalars["step"])
         self._reserve(self._count + 1)
         for name, values in row.items():
             self._variables.setdefault(name, self._empty(name, (len(self.layers),)))[self._count] = values
         for name, value in scalars.items():
             self._series.setdefault(name, self._empty(name, ()))[self._count] = value
         self._count += 1
+
+    def _check_order(self, epoch: float, step: float) -> None:
+        if not 0 <= epoch < np.inf:
+            raise ValueError(f"epoch must be finite and not negative; got {epoch} at step {step}.")
+        if not self._count:
+            return
+        before = {name: self._series[name][self._count - 1] for name in ("epoch", "step")}
+        if step <= before["step"]:
+            raise ValueError(f"step must be larger than {before['step']}, that of the row before; got {step}.")
+        if epoch < before["epoch"]:
+            raise ValueError(f"epoch must be at least {before['epoch']}, that of the row before; got {epoch}.")
 
     def extend(self, trajectory: Trajectory) -> None:
         """Start with the rows of a trajectory of the same layers.

@@ -43,10 +43,13 @@ class Trajectory:
         variables = {n: _frozen(n, a, np.dtype("<f8"), (rows, count)) for n, a in self.variables.items()}
         if rows > 1 and not (np.diff(series["step"]) > 0).all():
             raise ValueError(f"step must increase from row to row; got {series['step'].tolist()}.")
+        if not np.isfinite(series["epoch"]).all() or (np.diff(series["epoch"]) < 0).any():
+            raise ValueError(f"epoch must be finite and not decrease; got {series['epoch'].tolist()}.")
         versions = {"schema_version": layout.SCHEMA_VERSION, "fisherkit_version": fisherkit.__version__}
         self._set(layers=layers, variables=variables, series=series)
         self._set(parameters=_frozen("parameters", self.parameters, np.dtype("<i8"), (count,)))
         self._set(attributes=layout.normalise_attributes(versions | dict(self.attributes)))
+        layout.check_attributes(self.attributes)
 
     def _check_names(self) -> None:
         for kind, names in (("variable", self.variables), ("series", self.series)):

@@ -141,6 +141,14 @@ class RunFile:
             self._rows.extend(trajectory)
             self._check_against_disk(0)
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The attributes as they will be written."""
+        return self._attributes
+
     @property
     def trajectory(self) -> Trajectory:
         """Everything recorded so far."""
