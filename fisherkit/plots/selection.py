@@ -24,7 +24,8 @@ def matching_layers(run: Trajectory, patterns: Sequence[str]) -> tuple[str, ...]
     """
     for pattern in patterns:
         if not any(_matches(name, pattern) for name in run.layers):
-            shown = ", ".join(run.layers[:40]) + (", ..." if len(run.layers) > 40 else "")
+            few = run.layers if len(run.layers) <= 30 else (*run.layers[:20], "...", *run.layers[-5:])
+            shown = ", ".join(few)
             raise ValueError(f"layer must match one of the layers; got {pattern!r}. The layers are: {shown}.")
     return tuple(name for name in run.layers if any(_matches(name, pattern) for pattern in patterns))
 
