@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -44,10 +43,17 @@ def extra_memory(make: Callable[..., Callable[[], Any]], *arguments: Any) -> int
 
 
 def _peak_bytes(make: Callable[..., Callable[[], Any]], *arguments: Any) -> int:
+    """From the kernel's high-water mark, set back just before the call (ru_maxrss is inherited across exec)."""
     run = make(*arguments)
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
     run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def spread(values: list[float]) -> dict[str, float]:
