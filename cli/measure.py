@@ -48,6 +48,8 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     if options["threads"]:
         torch.set_num_threads(options["threads"])
+    if not out.parent.is_dir():
+        raise ValueError(f"out must be in a folder that exists; got {str(out)!r}.")
     model, probes = image_model(options)
     asked = {name: value for name, value in options.items() if name != "data_dir"}
 

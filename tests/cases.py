@@ -225,6 +225,40 @@ class Hooked(nn.Module):
         return self.out(torch.tanh(self.fc(input=x)))
 
 
+class Energy(nn.Module):
+    """Outputs that are a gradient inside the forward: the weights enter the graph a second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.energy = nn.Linear(4, 3), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.tanh(self.first(x))
+        energy = F.softplus(self.energy(z)).sum()
+        return torch.autograd.grad(energy, z, create_graph=True)[0] + z
+
+
+class SequenceFirst(nn.Module):
+    """[positions, images, features] inside, with as many positions as the survey looks at images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.out = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 3)
+        self.place = nn.Embedding(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.transpose(0, 1)) + self.place(torch.arange(3, device=x.device))[:, None]
+        return self.out(torch.tanh(self.norm(x)).mean(0))
+
+
+def patched() -> nn.Module:
+    """A forward replaced on one instance, as adapters do."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    first = model[0]
+    first.forward = lambda x: 2 * F.linear(x, first.weight, first.bias)
+    return model
+
+
 def conv_net(*convolutions: nn.Module, features: int, classes: int = 3) -> Callable[[], nn.Module]:
     layers = [part for conv in convolutions for part in (conv, nn.Tanh())]
     return lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, classes))
@@ -301,7 +335,9 @@ CASES = [
     Case("folded_batch", Folded, images(2, 4), closed=False),
     Case("weight_norm", weight_normed, images(4), closed=False),
     Case("partly_frozen", frozen, images(4), backpack=True),
-    Case("unused_layer", Unused, images(4)),
+    Case("unused_layer", Unused, images(4), closed=False),
+    Case("sequence_first", SequenceFirst, images(3, 3, n=6), closed=False),
+    Case("sequence_first_few", SequenceFirst, images(3, 3, n=3), closed=False),
     Case("user_hook", Hooked, images(4)),
     Case(
         "dictionary_batch",

@@ -90,11 +90,13 @@ def test_a_probe_without_labels_records_the_true_fisher_only(sets, tmp_path):
 def test_a_script_run_again_reproduces_its_file_or_is_refused(sets, tmp_path):
     train(sets, tmp_path / "run.h5")
     train(sets, tmp_path / "run.h5")
+    before = (tmp_path / "run.h5").read_bytes()
     with (
         pytest.raises(RunRefused, match="does not reproduce bit for bit"),
         FisherTracker(tmp_path / "run.h5", network(), sets[0]) as tracker,
     ):
         tracker.record(1, step=4)
+    assert (tmp_path / "run.h5").read_bytes() == before
 
 
 def test_rows_that_are_not_finite_are_refused_and_the_earlier_ones_kept(sets, tmp_path):

@@ -166,6 +166,18 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_notice(whole, tmp_path):
     assert fisherkit.read(tmp_path / "run.h5").differences(whole, ignore=IGNORED) == []
 
 
+def test_a_start_that_fails_does_not_claim_the_folder(tmp_path):
+    with pytest.raises(ValueError, match="nosuch"):
+        track(small(model="nosuch"), tmp_path)
+    assert track(small(epochs=2, deficit=("blur:0-1",), event=()), tmp_path).finished
+
+
+def test_batchnorm_in_training_mode_records_the_true_fisher_only(tmp_path):
+    run = track(small(batchnorm="train", every="1", probe=("train",)), tmp_path).trajectory
+    assert set(run.attributes["engines"].values()) == {"batch"}
+    assert not any(name.startswith("fisher_empirical") for name in run.variables)
+
+
 def test_a_foreign_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"hello": 1}')
     with pytest.raises(UnreadableFile, match=r"config.json: not the configuration of a run"):

@@ -43,6 +43,8 @@ def test_differing_options_are_shown_as_one_would_type_them():
 ERRORS = {
     "probe": (dict(probe=("nothing",)), "probe must be one of train, test, deficit; got 'nothing'"),
     "probe_deficit": (dict(probe=("deficit",), deficit=()), "probe 'deficit' needs a deficit"),
+    "late_window": (dict(deficit=("blur:7-9",)), "must start before the run ends after 3 epochs"),
+    "draws": (dict(estimator="exact", draws=2), "draws must be 1 for estimator='exact'"),
     "window": (dict(deficit=("blur:40-0",)), "blur:40-0"),
     "unknown": (dict(colour="red"), "colour"),
     "lr": (dict(lr=-1.0), "lr must be a finite number above 0"),

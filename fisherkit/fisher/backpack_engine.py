@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .convolution_forms import CONVOLUTIONS
+from .forms import global_hooks
 from .inputs import Inputs, call
 from .layers import Layer
 from .normalisation_forms import BATCH_NORMS
@@ -26,6 +27,8 @@ def why_not_backpack(layer: Layer) -> str | None:
     module, kind = layer.module, type(layer.module).__name__
     if type(module) not in SUPPORTED:
         return f"BackPACK has no BatchL2Grad for {kind}"
+    if "forward" in vars(module) or global_hooks():
+        return f"the forward of {kind} is replaced or changed by hooks on all modules"
     if isinstance(module, _ConvNd):
         if module.groups != 1:
             return f"BackPACK's BatchL2Grad is wrong for grouped convolutions (groups={module.groups})"

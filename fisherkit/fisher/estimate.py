@@ -21,6 +21,7 @@ from .vectors import Estimator, Vectors
 
 SURVEYED_IMAGES = 3
 MIN_IMAGES_TO_STOP = 100  # a standard error from fewer images is too uncertain to stop by
+MIN_GROUPS_TO_STOP = 20  # likewise for batches
 FEW_RARE_DRAWS = 100  # fewer draws of unlikely labels than this: the label-sampled error bar is not to be trusted
 FEW_GROUPS = 8
 
@@ -82,7 +83,7 @@ def fisher_trace(
         first, rest = peeked(stream(size=batch_size))
         measurement.prepare(first)
         length = known_length(images, max_images)
-        if measurement.plan.joint and batch_size is None and length is not None:
+        if measurement.plan.joint and batch_size is None and length is not None and batchnorm == "eval":
             rest = stream(size=min(max(1, length // JOINT_BATCHES), 64))
         measurement.run(rest, rel_se)
     return measurement.result()
@@ -109,7 +110,7 @@ class _Measurement:
     model: nn.Module
     request: _Request
     layers: tuple[Layer, ...] = ()
-    outputs: int = 0
+    found_joint: str | None = None
     entropy: list[Tensor] = field(default_factory=list)  # sums over a batch, left on the device
     rare: list[Tensor] = field(default_factory=list)
     plan: Plan = field(init=False)
@@ -121,7 +122,7 @@ class _Measurement:
         request, sample = self.request, first.head(SURVEYED_IMAGES)
         self.layers = trainable_layers(self.model)
         found = survey(self.model, sample.inputs, self.layers, request.estimator.loss.check)
-        self.outputs = found.outputs
+        self.found_joint = found.joint
         plan = make_plan(
             self.layers,
             found,
@@ -147,13 +148,13 @@ class _Measurement:
             values = self.plan.measure(self.model, batch.inputs, self._vectors(batch))
             combined = {name: estimator.combine(value) for name, value in values.items()}
             self.tally.add(combined, len(batch))
-            enough = rel_se is not None and self.tally.images >= MIN_IMAGES_TO_STOP
+            groups = len(self.tally.total.means) if self.plan.joint else self.tally.images
+            enough = self.tally.images >= MIN_IMAGES_TO_STOP and groups >= MIN_GROUPS_TO_STOP
             if rel_se is not None and enough and self.tally.reached(rel_se, estimator.draws):
                 return
 
     def _vectors(self, batch: Batch) -> "_BatchVectors":
-        noise = self.request.estimator.noise(self.generator, len(batch), self.outputs)
-        return _BatchVectors(self, batch, noise)
+        return _BatchVectors(self, batch)
 
     def result(self) -> FisherTrace:
         """The frozen result."""
@@ -198,9 +199,13 @@ class _Measurement:
             )
         if self.plan.joint and groups < FEW_GROUPS:
             yield f"the batch engine's standard errors rest on {groups} batches; use smaller batches or more images."
-        unused = [layer.name for layer in self.plan.layers if not layer.reached]
+        unused = [name for name, column in self.tally.columns.items() if not any(bool(m.any()) for m in column.means)]
         if unused:
             yield f"the outputs do not depend on {', '.join(unused)}: trace 0."
+        if self.request.batchnorm == "train":
+            yield "batchnorm='train': each batch is one joint model, so its size is part of the quantity."
+        elif self.found_joint:
+            yield f"{self.found_joint}: measured by batch, each batch as one joint model."
         if self.request.batchnorm == "eval" and _has_unset_statistics(self.model):
             yield (
                 "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
@@ -218,14 +223,16 @@ def _has_unset_statistics(model: nn.Module) -> bool:
 class _BatchVectors:
     """The vectors of one batch as a function of the outputs: the same for every engine that asks."""
 
-    def __init__(self, measurement: _Measurement, batch: Batch, noise: Tensor | None) -> None:
-        self.measurement, self.batch, self.noise, self.seen = measurement, batch, noise, False
+    def __init__(self, measurement: _Measurement, batch: Batch) -> None:
+        self.measurement, self.batch, self.seen = measurement, batch, False
+        self.noise: Tensor | None = None
 
     def __call__(self, outputs: Tensor) -> Vectors:
         estimator = self.measurement.request.estimator
         if not self.seen:
             self.seen = True
             z = outputs.detach().double().flatten(1)
+            self.noise = estimator.noise(self.measurement.generator, len(z), z.shape[1])
             self.measurement.entropy.append(estimator.loss.entropy(z).sum())
             self.measurement.rare.append(estimator.loss.rare_draws(z).sum())
         return estimator.vectors_given(outputs, self.noise, self.batch.labels)

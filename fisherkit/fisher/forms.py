@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from .affine_forms import SquaredNorms, embedding, linear
@@ -26,12 +27,20 @@ def find_form(layer: Layer) -> Form | None:
     return FORMS.get(type(layer.module))
 
 
+def global_hooks() -> bool:
+    """Whether hooks on every module are installed: they may change what a forward returns."""
+    hooks = torch.nn.modules.module
+    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
+
+
 def why_no_form(layer: Layer) -> str | None:
     """Why the ghost engine has no form for this layer, or None when it has one."""
     module, kind = layer.module, type(layer.module).__name__
     if find_form(layer) is None:
         names = ", ".join(sorted(layer.parameters))
         return f"there is no closed form for {kind} with parameters {names}"
+    if "forward" in vars(module) or global_hooks():
+        return f"the forward of {kind} is replaced or changed by hooks on all modules"
     if not set(layer.parameters) <= {"weight", "bias"}:
         return f"{kind} owns parameters other than weight and bias: {', '.join(sorted(layer.parameters))}"
     if isinstance(module, nn.Embedding) and module.scale_grad_by_freq:

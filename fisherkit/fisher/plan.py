@@ -67,8 +67,7 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
     )
     _refuse_joint(found, engine=engine, stochastic=stochastic, batchnorm=batchnorm)
     if found.joint is not None:
-        reason = f"{found.joint!r} uses the statistics of the batch"
-        return _one_engine(seen, "batch", {layer.name: reason for layer in seen})
+        return _one_engine(seen, "batch", {layer.name: found.joint for layer in seen})
     reasons = {layer.name: why_not_ghost(layer, found) for layer in seen}
     if engine == "auto":
         rest = "batch" if stochastic else "vmap"
@@ -102,7 +101,7 @@ def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: st
         )
     if found.joint is None:
         return
-    cause = f"layer {found.joint!r} normalises with the statistics of the batch"
+    cause = found.joint
     if engine not in ("auto", "batch"):
         raise ValueError(
             f"engine={engine!r} needs per-image gradients, but {cause}; use engine='batch'"
@@ -130,8 +129,8 @@ def _why_not_once(layer: Layer, found: Survey) -> str | None:
     uses = set(usage.uses.values())
     if layer.name in found.tied:
         return "its weights are tied to another module's"
-    if usage.calls == 0 and uses == {0}:
-        return None  # unused: its trace is zero
+    if not usage.reached:
+        return "the outputs for the first images do not depend on it"
     if usage.calls == 0:
         return "its parameters are used outside its own forward"
     if usage.calls > 1:
@@ -140,6 +139,8 @@ def _why_not_once(layer: Layer, found: Survey) -> str | None:
         return "its parameters are also used outside its own forward"
     if usage.rows != found.images:
         return f"it is called with {usage.rows} rows for {found.images} images"
+    if not usage.follows:
+        return "the rows of its input are not the images"
     return None
 
 

@@ -12,8 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .inputs import Inputs, call, first_tensor
+from .inputs import Inputs, call, first_tensor, sliced
 from .layers import Layer, owners
+
+RESHAPING = frozenset(
+    f"{name}Backward0" for name in ("T", "Transpose", "Permute", "View", "UnsafeView", "ToCopy", "Expand", "Alias")
+)
+SAME_OUTPUTS = 0.02  # relative; rounding of half precision stays below it
 
 
 @dataclass
@@ -23,6 +28,7 @@ class Usage:
     calls: int = 0
     uses: dict[str, int] = field(default_factory=dict)  # local parameter name -> edges into it in the graph
     rows: int | None = None  # first dimension of its input
+    follows: bool = True  # whether one image fewer is one row fewer
     output: Tensor | None = None
     version: int = 0  # of the output when the module returned it
 
@@ -46,7 +52,7 @@ class Survey:
     outputs: int  # number of outputs of one image
     usage: dict[str, Usage]
     tied: frozenset[str]  # layers with a parameter that several modules own
-    joint: str | None  # the first module that mixes the images of a batch, or None
+    joint: str | None  # why the images of a batch are not independent of each other, or None
     opaque: str | None  # a node of the graph that hides what is behind it, or None
 
 
@@ -62,9 +68,29 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
         usage[layer.name].uses = {name: edges.get(id(p), 0) for name, p in layer.parameters.items()}
     shared = owners(model)
     tied = frozenset(layer.name for layer in layers if any(shared[id(p)] > 1 for p in layer.parameters.values()))
-    joint = next((name for name, module in model.named_modules() if _mixes_images(module)), None)
     images = len(first_tensor(inputs))
-    return Survey(images, outputs.numel() // len(outputs), usage, tied, joint, opaque)
+    joint = next((name for name, module in model.named_modules() if _mixes_images(module)), None)
+    reason = None if joint is None else f"layer {joint!r} normalises with the statistics of the batch"
+    if images > 1:
+        reason = _fewer_images(model, inputs, outputs.detach(), layers, usage) or reason
+    return Survey(images, outputs.numel() // len(outputs), usage, tied, reason, opaque)
+
+
+def _fewer_images(
+    model: nn.Module, inputs: Inputs, outputs: Tensor, layers: Sequence[Layer], usage: dict[str, Usage]
+) -> str | None:
+    """A second pass without the last image: whose rows do not follow the images, and do the outputs change?"""
+    images = len(first_tensor(inputs))
+    again = {layer.name: Usage() for layer in layers}
+    with _counted_calls(layers, again):
+        fewer = call(model, sliced(inputs, 0, images - 1)).detach()
+    for name, seen in usage.items():
+        seen.follows = not seen.calls or again[name].rows == images - 1
+    if any(_mixes_images(module) for module in model.modules()) or fewer.shape[1:] != outputs.shape[1:]:
+        return None
+    scale = outputs.abs().max()
+    changed = (fewer - outputs[: images - 1]).abs().max() > SAME_OUTPUTS * scale
+    return "an image's outputs change with the other images of its batch, or by chance" if bool(changed) else None
 
 
 @contextmanager
@@ -91,8 +117,12 @@ def _counted_calls(layers: Sequence[Layer], usage: dict[str, Usage]) -> Iterator
 
 
 def _edges(outputs: Tensor) -> tuple[dict[int, int], str | None]:
-    """How many edges of the graph lead into each parameter (by id), and a node that hides part of the graph."""
-    count: dict[int, int] = {}
+    """How often each parameter (by id) enters the graph, and what hides part of the graph.
+
+    Two operations may share one node that only reshapes or casts a weight (the transpose of a Linear that a
+    gradient inside the forward uses again; autocast's cache): each edge into such a node is a use.
+    """
+    parents: dict[Any, list[Any]] = {}
     opaque = None
     seen, stack = set(), [outputs.grad_fn]
     while stack:
@@ -103,13 +133,15 @@ def _edges(outputs: Tensor) -> tuple[dict[int, int], str | None]:
         if "CheckpointFunction" in node.name():
             opaque = "activation checkpointing with use_reentrant=True"
         for child, _ in node.next_functions:
-            if child is None:
-                continue
-            variable = getattr(child, "variable", None)  # an AccumulateGrad node: a parameter
-            if variable is not None:
-                count[id(variable)] = count.get(id(variable), 0) + 1
-            stack.append(child)
-    return count, opaque
+            if child is not None:
+                parents.setdefault(child, []).append(node)
+                stack.append(child)
+
+    def uses(node: Any) -> int:
+        return sum(uses(parent) if parent.name() in RESHAPING else 1 for parent in parents.get(node, [None]) if parent)
+
+    leaves = ((node, getattr(node, "variable", None)) for node in parents)  # AccumulateGrad nodes hold a parameter
+    return {id(variable): uses(node) for node, variable in leaves if variable is not None}, opaque
 
 
 def _mixes_images(module: nn.Module) -> bool:

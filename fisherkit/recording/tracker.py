@@ -63,7 +63,8 @@ class FisherTracker:
         self.options = options
         self.probes: dict[str, Any] = dict(probe) if _is_named(probe) else {MAIN_PROBE: probe}
         first = next(iter(self.probes.values()))
-        self.empirical = isinstance(first, ImageSet) if empirical is None else empirical
+        labelled = isinstance(first, ImageSet) and options.get("batchnorm", "eval") == "eval"
+        self.empirical = labelled if empirical is None else empirical
         layers = trainable_layers(model)
         self.layers = tuple(layer.name for layer in layers)
         self.file = RunFile(
@@ -97,7 +98,7 @@ class FisherTracker:
         variables = {"weight_norm": weight_norms(self.model)}
         series: dict[str, float] = {
             "epoch": float(epoch),
-            "step": len(self.file.trajectory) if step is None else step,
+            "step": len(self.file) if step is None else step,
         }
         main = None
         for name, images in self.probes.items() if measure else ():
@@ -139,7 +140,7 @@ class FisherTracker:
             "fisher_seed": result.seed,
             "normalisation": "sum over the layer's parameters, mean over images, natural logarithm: nats^2",
         }
-        if any(self.file.trajectory.attributes.get(name) != value for name, value in facts.items()):
+        if any(self.file.attributes.get(name) != value for name, value in facts.items()):
             self.file.update_attributes(**facts)
 
     def _describe_probes(self) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class FisherTracker:
 
     def close(self) -> None:
         """Publish the rows, if there are any."""
-        if len(self.trajectory):
+        if len(self.file):
             self.file.close()
 
     def __enter__(self) -> "FisherTracker":

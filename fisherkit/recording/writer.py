@@ -133,7 +133,7 @@ class RunFile:
         self._rows = Rows(layers, parameters)
         self._attributes = layout.normalise_attributes({**(trajectory.attributes if trajectory else {}), **attributes})
         self._on_disk = _read_existing(self.path, self._rows)
-        self._unpublished = True
+        self._unpublished, self._refused = True, False
         self._last_end, self._last_cost = clock.monotonic(), 0.0
         self._bytes_needed = 0
         self._last_notice: float | None = None
@@ -173,7 +173,7 @@ class RunFile:
 
     def publish(self, *, force: bool = False) -> bool:
         """Put the rows on disk if it is time to; whether the file now holds every row recorded so far."""
-        if not self._unpublished or self._catching_up:
+        if not self._unpublished or self._catching_up or self._refused:
             return True
         due = self._clock.monotonic() - self._last_end >= self._last_cost / _LARGEST_SHARE
         return (force or due) and self._try_to_publish() is None
@@ -185,7 +185,7 @@ class RunFile:
             OSError: The last rows could not be written; names the file and the bytes needed.
         """
         give_up_at = self._clock.monotonic() + _CLOSE_RETRIES_S
-        while self._unpublished and not self._catching_up:
+        while self._unpublished and not self._catching_up and not self._refused:
             error = self._try_to_publish()
             if error is None:
                 return
@@ -230,9 +230,10 @@ class RunFile:
         mine = self._rows.trajectory(self._on_disk.attributes, start, stop)
         differences = _without_empty(mine).differences(_without_empty(self._on_disk.rows(start, stop)))
         if differences:
+            self._refused = True  # the file stays as it is, also when the run closes
             raise RunRefused(
                 f"{self.path} holds rows that this run does not reproduce bit for bit ({differences[0]}): other "
-                "code, thread count or instruction set. Use those of the first part, or accept different numerics."
+                "images, options, code, threads or instruction set. Use those of the first part, or another file."
             )
 
 

@@ -19,11 +19,21 @@ def identity_of(specification: RunSpecification, train: ImageSet, test: ImageSet
     }
 
 
-def settle_identity(folder: Path, identity: dict[str, Any], specification: RunSpecification) -> None:
-    """Write config.json, or compare with the one that is there."""
+def write_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Write config.json, once: only a run that could be set up claims the folder."""
     path = folder / "config.json"
     if not path.exists():
         atomic_write(path, json.dumps(identity, indent=1).encode())
+
+
+def check_identity(folder: Path, identity: dict[str, Any], specification: RunSpecification) -> None:
+    """Compare with the config.json that is there, if there is one.
+
+    Raises:
+        RunRefused: the folder holds another run; the message shows the differing options.
+    """
+    path = folder / "config.json"
+    if not path.exists():
         return
     try:
         found = json.loads(path.read_bytes())

@@ -23,7 +23,7 @@ from fisherkit.recording import Trajectory, from_bytes, to_bytes
 from fisherkit.recording.tracker import FisherTracker
 from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
-from fisherkit.studies.folder import finished_run, identity_of, settle_identity
+from fisherkit.studies.folder import check_identity, finished_run, identity_of, write_identity
 from fisherkit.studies.sets import load_sets, model_builder, probe_sets
 from fisherkit.studies.signals import StopRequest, stop_on_signals
 from fisherkit.studies.specification import RunSpecification
@@ -99,7 +99,7 @@ def track(
     with lock(folder), deterministic(specification.threads):
         train, test = load_sets(specification, notice=observer.notice)
         identity = identity_of(specification, train, test)
-        settle_identity(folder, identity, specification)
+        check_identity(folder, identity, specification)
         finished = finished_run(folder)
         if finished is not None:
             step = int(finished.series["step"][-1])
@@ -114,6 +114,7 @@ def track(
                 facts={**identity, "option_sources": option_sources or {}},
                 accept_different_numerics=accept_different_numerics,
             )
+            write_identity(folder, identity)
             return run.go(request)
 
 
@@ -155,7 +156,7 @@ class Run:
             folder / "run.h5",
             self.training.model,
             probe_sets(specification, self.training.train_images, self.training.test_images),
-            empirical=True,
+            empirical=specification.batchnorm == "eval",  # data labels have no meaning for joint batches
             attributes={**facts, **self._facts(), "schedule": self.epochs, "finished": False},
             rows=saved,
             accept_different_numerics=accept_different_numerics,

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fisherkit.conditions import Conditions
+from fisherkit.fisher.losses import find_loss
+from fisherkit.fisher.vectors import Estimator
 from fisherkit.studies.cadence import Cadence
 from fisherkit.training import TrainingOptions, derive_seed, paper_defaults
 
@@ -129,6 +131,8 @@ def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **opt
     specification.conditions()
     specification.training()
     Cadence.parse(specification.every)
+    Estimator(specification.estimator, find_loss("cross_entropy"), specification.draws)
+    _check_windows(specification)
     _check_probes(specification)
     return specification
 
@@ -144,6 +148,18 @@ def _length(epochs: int | None, clean_epochs: int | None, conditions: Conditions
     if None in stops:
         raise ValueError("clean_epochs needs deficits that end, for example blur:0-40; or give epochs.")
     return clean_epochs + max((stop for stop in stops if stop is not None), default=0)
+
+
+def _check_windows(specification: RunSpecification) -> None:
+    """A window after the end would change nothing without a word."""
+    conditions = specification.conditions()
+    for name in ("deficits", "weight_decay", "augment", "fraction"):
+        for windowed in getattr(conditions, name):
+            if windowed.window.start >= specification.epochs:
+                raise ValueError(
+                    f"{name.removesuffix('s')} {str(windowed)!r} must start before the run ends after "
+                    f"{specification.epochs} epochs; it would change nothing. Give more --epochs."
+                )
 
 
 def _check_probes(specification: RunSpecification) -> None:
