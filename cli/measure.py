@@ -10,7 +10,7 @@ from .options import (
     fisher_options,
     image_model,
     model_options,
-    probe_option,
+    probe_options,
     resolve_device,
 )
 
@@ -18,11 +18,10 @@ from .options import (
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_options
-@probe_option
+@probe_options
 @click.option(
     "--deficit", multiple=True, metavar="NAME", help="What the probe 'deficit' is shown under: blur, noise, ..."
 )
-@click.option("--probe-images", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the probe's choice and the draws."
 )

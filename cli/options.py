@@ -82,8 +82,9 @@ def device_options(command: Command) -> Command:
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")(command)
 
 
-def probe_option(command: Command) -> Command:
-    """--probe."""
+def probe_options(command: Command) -> Command:
+    """--probe, --probe-images."""
+    command = click.option("--probe-images", type=click.IntRange(min=1), default=1000, show_default=True)(command)
     return click.option(
         "--probe",
         multiple=True,

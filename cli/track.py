@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import device_options, fisher_options, model_options, named_values, probe_option, resolve_device
+from .options import device_options, fisher_options, model_options, named_values, probe_options, resolve_device
 
 if TYPE_CHECKING:
     from fisherkit.studies import Outcome
@@ -68,8 +68,7 @@ def _repeated(command: Any) -> Any:
 @click.option("--lr-schedule", help="exponential(0.97), step(0.1,30), cosine, constant.  [default: the paper's]")
 @click.option("--momentum", type=float, help="[default: the paper's]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@probe_option
-@click.option("--probe-images", type=click.IntRange(min=1), default=1000, show_default=True)
+@probe_options
 @click.option("--every", default="1", show_default=True, help="When to measure: epochs (1), 50steps, or log.")
 @fisher_options
 @click.option(

@@ -133,7 +133,7 @@ class _Measurement:
         if request.estimator.name == "empirical" and first.labels is None:
             raise ValueError("labels must be given for estimator='empirical'; got None.")
         self.generator = torch.Generator().manual_seed(request.seed)
-        vectors = self._vectors(sample)
+        vectors = _BatchVectors(self, sample)
         self.plan = settle_vmap(plan, self.model, sample.inputs, vectors, asked=request.engine == "vmap")
         self.tally = Tally([layer.name for layer in self.layers], joint=self.plan.joint)
         self.generator.manual_seed(request.seed)
@@ -145,16 +145,13 @@ class _Measurement:
         for batch in stream:
             if estimator.name == "empirical" and batch.labels is None:
                 raise ValueError("labels must be given with every batch for estimator='empirical'.")
-            values = self.plan.measure(self.model, batch.inputs, self._vectors(batch))
+            values = self.plan.measure(self.model, batch.inputs, _BatchVectors(self, batch))
             combined = {name: estimator.combine(value) for name, value in values.items()}
             self.tally.add(combined, len(batch))
             groups = len(self.tally.total.means) if self.plan.joint else self.tally.images
             enough = self.tally.images >= MIN_IMAGES_TO_STOP and groups >= MIN_GROUPS_TO_STOP
             if rel_se is not None and enough and self.tally.reached(rel_se, estimator.draws):
                 return
-
-    def _vectors(self, batch: Batch) -> "_BatchVectors":
-        return _BatchVectors(self, batch)
 
     def result(self) -> FisherTrace:
         """The frozen result."""

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from .affine_forms import SquaredNorms
+from .batch import joint_squares
 from .forms import find_form
 from .inputs import Inputs, call, first_tensor
 from .layers import Layer
-from .vectors import Vectors
+from .vectors import Vectors, backward_passes
 
 
 def ghost(
@@ -30,7 +31,7 @@ def ghost(
     """Squared norms || J_l^T v ||^2, float64 [vectors, images] for each layer in `layers`.
 
     `joint` layers are measured in the same backward pass as the batch engine does: [vectors, 1].
-    The caller has surveyed the model (see plan.py): each layer is called at most once.
+    The caller has surveyed the model (see plan.py): each layer is called once.
     """
     images = len(first_tensor(inputs))
     taps = [_Tap(layer, images) for layer in layers]
@@ -39,34 +40,10 @@ def ghost(
     rows: list[dict[str, Tensor]] = []
     with _attached(taps, anchor), _only_differentiated(model, shared):
         outputs = call(model, inputs)
-        given = vectors(outputs)
-        for k, v in enumerate(given):
-            last = k + 1 == len(given)
-            grads = torch.autograd.grad(
-                outputs,
-                [anchor, *shared],
-                v,
-                retain_graph=not last,
-                allow_unused=True,
-                materialize_grads=False,
-            )
+        for _, *grads in backward_passes(outputs, [anchor, *shared], vectors(outputs)):
             row = {tap.layer.name: tap.collect() for tap in taps}
-            rows.append(row | joint_squares(joint, grads[1:], images))
+            rows.append(row | joint_squares(joint, grads, images))
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def joint_squares(layers: Sequence[Layer], grads: Sequence[Tensor | None], images: int) -> dict[str, Tensor]:
-    """|| sum over the batch of J_l^T v ||^2 / images, float64 [1], from the gradients of an ordinary backward."""
-    values, left = {}, iter(grads)
-    for layer in layers:
-        total = torch.zeros(1, dtype=torch.float64, device=next(iter(layer.parameters.values())).device)
-        for _ in layer.parameters:
-            grad = next(left)
-            if grad is not None:
-                dense = grad.coalesce().values() if grad.is_sparse else grad
-                total = total + dense.double().square().sum()
-        values[layer.name] = total / images
-    return values
 
 
 class _Tap:
@@ -108,17 +85,14 @@ class _Tap:
             self.norms = self.form(g).double()
 
     def collect(self) -> Tensor:
-        """The norms of the last backward pass; zero for a layer that the outputs do not depend on."""
+        """The norms of the last backward pass."""
         norms, self.norms = self.norms, None
-        if norms is not None:
-            return norms
-        if self.layer.reached:
+        if norms is None:
             raise ValueError(
                 f"layer {self.layer.name!r}: no gradient arrived, though the outputs depended on it for the first "
                 "images; the model takes different paths for different batches. Use engine='batch' or 'vmap'."
             )
-        device = next(iter(self.layer.parameters.values())).device
-        return torch.zeros(self.images, dtype=torch.float64, device=device)
+        return norms
 
 
 class _Start(torch.autograd.Function):

@@ -14,8 +14,7 @@ class Layer:
     name: str
     module: nn.Module
     parameters: dict[str, nn.Parameter]  # local name -> parameter
-    reached: bool = True  # whether the outputs depend on it; found by survey.py
-    overwritten: bool = False  # whether its output is a view that is later changed in place
+    overwritten: bool = False  # whether its output is a view that is later changed in place; found by survey.py
 
     @property
     def size(self) -> int:

@@ -129,19 +129,24 @@ class CrossEntropy:
         return _sum_of_others(p).gather(1, p.argmax(1, keepdim=True)).squeeze(1)
 
 
-@dataclass(frozen=True)
-class BinaryCrossEntropy:
-    """Independent yes/no outputs with logits z: H = diag(p (1 - p)), p = sigmoid(z)."""
-
-    name: str = "binary_cross_entropy"
+class _IndependentOutputs:
+    """What losses with a diagonal H share."""
 
     def check(self, outputs: Tensor) -> None:
         """Any shape [images, ...] will do."""
-        _check_batched(outputs)
+        if outputs.dim() < 1 or outputs.numel() == 0:
+            raise ValueError(f"model outputs must be [images, ...]; got shape {list(outputs.shape)}.")
 
     def columns(self, outputs: int) -> int:
         """One for each output."""
         return outputs
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(_IndependentOutputs):
+    """Independent yes/no outputs with logits z: H = diag(p (1 - p)), p = sigmoid(z)."""
+
+    name: str = "binary_cross_entropy"
 
     def column(self, z: Tensor, k: int) -> Tensor:
         """sqrt(p_k (1 - p_k)) e_k."""
@@ -172,18 +177,10 @@ class BinaryCrossEntropy:
 
 
 @dataclass(frozen=True)
-class SquaredError:
+class SquaredError(_IndependentOutputs):
     """Half the squared error, the -log p of a unit-variance Gaussian around the outputs: H = identity."""
 
     name: str = "squared_error"
-
-    def check(self, outputs: Tensor) -> None:
-        """Any shape [images, ...] will do."""
-        _check_batched(outputs)
-
-    def columns(self, outputs: int) -> int:
-        """One for each output."""
-        return outputs
 
     def column(self, z: Tensor, k: int) -> Tensor:
         """e_k."""
@@ -229,11 +226,6 @@ def find_loss(name: str) -> Loss:
         if loss.name == name:
             return loss
     raise ValueError(f"loss must be one of {', '.join(loss.name for loss in LOSSES)}; got {name!r}.")
-
-
-def _check_batched(outputs: Tensor) -> None:
-    if outputs.dim() < 1 or outputs.numel() == 0:
-        raise ValueError(f"model outputs must be [images, ...]; got shape {list(outputs.shape)}.")
 
 
 def _check_labels(labels: Tensor, shape: tuple[int, ...], rule: str) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
+from .batch import batch
 from .inputs import Inputs, call, first_tensor, sliced
 from .layers import Layer
 from .vectors import Vectors
@@ -69,19 +70,13 @@ def looped(
     model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layers: Sequence[Layer]
 ) -> dict[str, Tensor]:
     """The same as `vmapped` by one ordinary backward pass for each image and vector: slow, right for any model."""
-    parameters = [p for layer in layers for p in layer.parameters.values()]
     with torch.no_grad():
         given = vectors(call(model, inputs))
-    images = len(first_tensor(inputs))
-    values = torch.zeros(len(layers), len(given), images, dtype=torch.float64)
-    for image in range(images):
-        outputs = call(model, sliced(inputs, image, image + 1))
-        for k, v in enumerate(given):
-            last = k + 1 == len(given)
-            grads = iter(
-                torch.autograd.grad(outputs, parameters, v[image : image + 1], retain_graph=not last, allow_unused=True)
-            )
-            for row, layer in enumerate(layers):
-                own = [next(grads) for _ in layer.parameters]
-                values[row, k, image] = sum(float(g.to_dense().double().square().sum()) for g in own if g is not None)
-    return {layer.name: values[row] for row, layer in enumerate(layers)}
+
+    def alone(i: int) -> dict[str, Tensor]:
+        """The batch engine on a batch of one: || J^T v ||^2 itself."""
+        own = Vectors(len(given), lambda k: given[k][i : i + 1])
+        return batch(model, sliced(inputs, i, i + 1), lambda _: own, layers)
+
+    parts = [alone(i) for i in range(len(first_tensor(inputs)))]
+    return {layer.name: torch.cat([part[layer.name] for part in parts], 1) for layer in layers}

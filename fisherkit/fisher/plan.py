@@ -26,7 +26,6 @@ class Plan:
 
     layers: tuple[Layer, ...]
     engines: dict[str, str]
-    reasons: dict[str, str]  # why a layer is not measured by the ghost engine
 
     def measured_by(self, engine: str) -> list[Layer]:
         """The layers that one engine measures."""
@@ -61,33 +60,24 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}.")
-    seen = tuple(
-        replace(layer, reached=found.usage[layer.name].reached, overwritten=found.usage[layer.name].overwritten)
-        for layer in layers
-    )
+    seen = tuple(replace(layer, overwritten=found.usage[layer.name].overwritten) for layer in layers)
     _refuse_joint(found, engine=engine, stochastic=stochastic, batchnorm=batchnorm)
     if found.joint is not None:
-        return _one_engine(seen, "batch", {layer.name: found.joint for layer in seen})
+        return _one_engine(seen, "batch")
     reasons = {layer.name: why_not_ghost(layer, found) for layer in seen}
     if engine == "auto":
         rest = "batch" if stochastic else "vmap"
         engines = {name: "ghost" if reason is None else rest for name, reason in reasons.items()}
-        return Plan(seen, engines, {name: reason for name, reason in reasons.items() if reason})
+        return Plan(seen, engines)
     if engine == "ghost":
-        _refuse(
-            reasons,
-            engine,
-            "engine='auto' or 'batch'" if stochastic else "engine='auto' or 'vmap'",
-        )
+        _refuse(reasons, engine, "engine='auto' or 'batch'" if stochastic else "engine='auto' or 'vmap'")
     if engine == "backpack":
         _refuse({layer.name: _why_not_backpack(layer, found) for layer in seen}, engine, "engine='auto'")
-    if engine == "vmap" and found.opaque:
-        raise ValueError(f"engine='vmap' cannot see through {found.opaque}; use use_reentrant=False.")
-    return _one_engine(seen, engine, {})
+    return _one_engine(seen, engine)
 
 
-def _one_engine(layers: tuple[Layer, ...], engine: str, reasons: dict[str, str]) -> Plan:
-    return Plan(layers, {layer.name: engine for layer in layers}, reasons)
+def _one_engine(layers: tuple[Layer, ...], engine: str) -> Plan:
+    return Plan(layers, {layer.name: engine for layer in layers})
 
 
 def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: str) -> None:
@@ -101,15 +91,14 @@ def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: st
         )
     if found.joint is None:
         return
-    cause = found.joint
     if engine not in ("auto", "batch"):
         raise ValueError(
-            f"engine={engine!r} needs per-image gradients, but {cause}; use engine='batch'"
+            f"engine={engine!r} needs per-image gradients, but {found.joint}; use engine='batch'"
             + (", or batchnorm='eval'." if batchnorm == "train" else ".")
         )
     if not stochastic:
         raise ValueError(
-            f"{cause}, so the images of a batch form one joint model, for which only estimator='propagated' "
+            f"{found.joint}, so the images of a batch form one joint model, for which only estimator='propagated' "
             "or 'sampled' is defined here" + ("; or use batchnorm='eval'." if batchnorm == "train" else ".")
         )
 
@@ -126,7 +115,6 @@ def _why_not_backpack(layer: Layer, found: Survey) -> str | None:
 def _why_not_once(layer: Layer, found: Survey) -> str | None:
     """The parameters must enter the graph once, through their own module's forward on one row an image."""
     usage = found.usage[layer.name]
-    uses = set(usage.uses.values())
     if layer.name in found.tied:
         return "its weights are tied to another module's"
     if not usage.reached:
@@ -135,7 +123,7 @@ def _why_not_once(layer: Layer, found: Survey) -> str | None:
         return "its parameters are used outside its own forward"
     if usage.calls > 1:
         return f"it is called {usage.calls} times in a forward pass"
-    if not uses <= {0, 1}:
+    if not set(usage.uses.values()) <= {0, 1}:
         return "its parameters are also used outside its own forward"
     if usage.rows != found.images:
         return f"it is called with {usage.rows} rows for {found.images} images"

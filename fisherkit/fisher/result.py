@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .vectors import STOCHASTIC
+
 Values = NDArray[np.float64]
 
 
@@ -57,7 +59,7 @@ class FisherTrace:
 
     def _title(self) -> str:
         kind = "Empirical" if self.estimator == "empirical" else "True"
-        drawn = f", {self.draws} draw{'s' if self.draws > 1 else ''}" if self.estimator in _DRAWN else ""
+        drawn = f", {self.draws} draw{'s' if self.draws > 1 else ''}" if self.estimator in STOCHASTIC else ""
         return (
             f"{kind} Fisher trace, {self.estimator}{drawn}, {self.images} images, {self.loss}, "
             f"batchnorm={self.batchnorm}, {self.dtype}, seed {self.seed} (nats²; ± standard error)"
@@ -76,6 +78,3 @@ class FisherTrace:
             *lines,
             f"{'total':{width}}  {self.total:11.4g}  {self.total_stderr:9.2g}  {1:6.0%}  {size:10,}",
         ]
-
-
-_DRAWN = ("sampled", "propagated")

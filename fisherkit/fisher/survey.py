@@ -1,4 +1,4 @@
-"""A look at the model before measuring: one small forward pass that counts how each parameter is used.
+"""A look at the model before measuring: small forward passes that show how each parameter is used.
 
 The closed forms of the ghost engine are right only for a parameter that enters the graph exactly once, through
 its own module's forward. Whether that is so cannot be read off the module; it is counted in the autograd graph.
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .inputs import Inputs, call, first_tensor, sliced
+from .inputs import Inputs, call, sliced
 from .layers import Layer, owners
 
 RESHAPING = frozenset(
@@ -46,10 +46,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the forward pass showed."""
+    """What the forward passes showed."""
 
     images: int
-    outputs: int  # number of outputs of one image
     usage: dict[str, Usage]
     tied: frozenset[str]  # layers with a parameter that several modules own
     joint: str | None  # why the images of a batch are not independent of each other, or None
@@ -57,7 +56,7 @@ class Survey:
 
 
 def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any) -> Survey:
-    """Run the model once on a few images; `check(outputs)` may raise on outputs that do not fit the loss."""
+    """Run the model on a few images; `check(outputs)` may raise on outputs that do not fit the loss."""
     _refuse_renormalising(model)
     usage = {layer.name: Usage() for layer in layers}
     with _counted_calls(layers, usage):
@@ -68,28 +67,25 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
         usage[layer.name].uses = {name: edges.get(id(p), 0) for name, p in layer.parameters.items()}
     shared = owners(model)
     tied = frozenset(layer.name for layer in layers if any(shared[id(p)] > 1 for p in layer.parameters.values()))
-    images = len(first_tensor(inputs))
-    joint = next((name for name, module in model.named_modules() if _mixes_images(module)), None)
-    reason = None if joint is None else f"layer {joint!r} normalises with the statistics of the batch"
-    if images > 1:
-        reason = _fewer_images(model, inputs, outputs.detach(), layers, usage) or reason
-    return Survey(images, outputs.numel() // len(outputs), usage, tied, reason, opaque)
+    joint = _why_batchnorm_mixes(model)
+    if joint is None and len(outputs) > 1:
+        joint = _why_outputs_change(model, inputs, outputs.detach(), layers, usage)
+    return Survey(len(outputs), usage, tied, joint, opaque)
 
 
-def _fewer_images(
+def _why_outputs_change(
     model: nn.Module, inputs: Inputs, outputs: Tensor, layers: Sequence[Layer], usage: dict[str, Usage]
 ) -> str | None:
-    """A second pass without the last image: whose rows do not follow the images, and do the outputs change?"""
-    images = len(first_tensor(inputs))
+    """A second pass without the last image: notes whose rows do not follow, and says whether outputs change."""
+    left = len(outputs) - 1
     again = {layer.name: Usage() for layer in layers}
     with _counted_calls(layers, again):
-        fewer = call(model, sliced(inputs, 0, images - 1)).detach()
+        fewer = call(model, sliced(inputs, 0, left)).detach()
     for name, seen in usage.items():
-        seen.follows = not seen.calls or again[name].rows == images - 1
-    if any(_mixes_images(module) for module in model.modules()) or fewer.shape[1:] != outputs.shape[1:]:
+        seen.follows = not seen.calls or again[name].rows == left
+    if fewer.shape[1:] != outputs.shape[1:]:
         return None
-    scale = outputs.abs().max()
-    changed = (fewer - outputs[: images - 1]).abs().max() > SAME_OUTPUTS * scale
+    changed = (fewer - outputs[:left]).abs().max() > SAME_OUTPUTS * outputs.abs().max()
     return "an image's outputs change with the other images of its batch, or by chance" if bool(changed) else None
 
 
@@ -144,9 +140,12 @@ def _edges(outputs: Tensor) -> tuple[dict[int, int], str | None]:
     return {id(variable): uses(node) for node, variable in leaves if variable is not None}, opaque
 
 
-def _mixes_images(module: nn.Module) -> bool:
-    """BatchNorm that uses the statistics of the batch: in training mode, or without running statistics."""
-    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+def _why_batchnorm_mixes(model: nn.Module) -> str | None:
+    """The first BatchNorm that uses the statistics of the batch: in training mode, or without running statistics."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+            return f"layer {name!r} normalises with the statistics of the batch"
+    return None
 
 
 def _refuse_renormalising(model: nn.Module) -> None:

@@ -47,6 +47,15 @@ class Vectors(Sequence[Tensor]):
         return (self._make(k) for k in range(self._count))
 
 
+def backward_passes(
+    outputs: Tensor, wanted: Sequence[Tensor], vectors: Sequence[Tensor]
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """J^T v for each vector v, one backward pass each through the one graph; None where there is no path."""
+    for k, v in enumerate(vectors):
+        last = k + 1 == len(vectors)
+        yield torch.autograd.grad(outputs, wanted, v, retain_graph=not last, allow_unused=True)
+
+
 @dataclass(frozen=True)
 class Estimator:
     """One of `ESTIMATORS`, its loss and its number of draws."""

@@ -133,13 +133,15 @@ class RunFile:
         self._rows = Rows(layers, parameters)
         self._attributes = layout.normalise_attributes({**(trajectory.attributes if trajectory else {}), **attributes})
         self._on_disk = _read_existing(self.path, self._rows)
-        self._unpublished, self._refused = True, False
+        self._reproduced = 0  # rows that are on disk and came out the same
+        self._unpublished = True
+        self._image: bytes | None = None
         self._last_end, self._last_cost = clock.monotonic(), 0.0
         self._bytes_needed = 0
         self._last_notice: float | None = None
         if trajectory is not None:
             self._rows.extend(trajectory)
-            self._check_against_disk(0)
+            self._check_against_disk()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -163,17 +165,23 @@ class RunFile:
             RunRefused: The file has this row already, with other numbers.
         """
         self._rows.append(variables, series)
-        self._unpublished = True
-        self._check_against_disk(len(self._rows) - 1)
+        self._unpublished, self._image = True, None
+        self._check_against_disk()
 
     def update_attributes(self, **attributes: Any) -> None:
         """Set attributes of the run, such as `finished`."""
         self._attributes |= layout.normalise_attributes(attributes)
-        self._unpublished = True
+        self._unpublished, self._image = True, None
+
+    def image(self) -> bytes:
+        """The run file of everything recorded so far; made once for each change."""
+        if self._image is None:
+            self._image = to_bytes(self.trajectory)
+        return self._image
 
     def publish(self, *, force: bool = False) -> bool:
         """Put the rows on disk if it is time to; whether the file now holds every row recorded so far."""
-        if not self._unpublished or self._catching_up or self._refused:
+        if not self._unpublished or self._catching_up:
             return True
         due = self._clock.monotonic() - self._last_end >= self._last_cost / _LARGEST_SHARE
         return (force or due) and self._try_to_publish() is None
@@ -185,7 +193,7 @@ class RunFile:
             OSError: The last rows could not be written; names the file and the bytes needed.
         """
         give_up_at = self._clock.monotonic() + _CLOSE_RETRIES_S
-        while self._unpublished and not self._catching_up and not self._refused:
+        while self._unpublished and not self._catching_up:
             error = self._try_to_publish()
             if error is None:
                 return
@@ -196,11 +204,12 @@ class RunFile:
 
     @property
     def _catching_up(self) -> bool:
-        return self._on_disk is not None and len(self._rows) < len(self._on_disk)
+        """Whether the file has rows that are not reproduced yet, or never will be: it stays as it is."""
+        return self._on_disk is not None and self._reproduced < len(self._on_disk)
 
     def _try_to_publish(self) -> OSError | None:
         start = self._clock.monotonic()
-        image = to_bytes(self.trajectory)
+        image = self.image()
         self._bytes_needed = len(image)
         try:
             atomic_write(self.path, image)
@@ -222,19 +231,20 @@ class RunFile:
             self._last_notice = now
             self._notice(text)
 
-    def _check_against_disk(self, start: int) -> None:
-        """Compare the rows from `start` with those that the file held when the run was opened."""
-        if self._on_disk is None or self._accept or start >= len(self._on_disk):
+    def _check_against_disk(self) -> None:
+        """Compare the rows not compared yet with those that the file held when the run was opened."""
+        if self._on_disk is None:
             return
-        stop = min(len(self._rows), len(self._on_disk))
-        mine = self._rows.trajectory(self._on_disk.attributes, start, stop)
-        differences = _without_empty(mine).differences(_without_empty(self._on_disk.rows(start, stop)))
-        if differences:
-            self._refused = True  # the file stays as it is, also when the run closes
-            raise RunRefused(
-                f"{self.path} holds rows that this run does not reproduce bit for bit ({differences[0]}): other "
-                "images, options, code, threads or instruction set. Use those of the first part, or another file."
-            )
+        start, stop = self._reproduced, min(len(self._rows), len(self._on_disk))
+        if start < stop and not self._accept:
+            mine = self._rows.trajectory(self._on_disk.attributes, start, stop)
+            differences = _without_empty(mine).differences(_without_empty(self._on_disk.rows(start, stop)))
+            if differences:
+                raise RunRefused(
+                    f"{self.path} holds rows that this run does not reproduce bit for bit ({differences[0]}): other "
+                    "images, options, code, threads or instruction set. Use those of the first part, or another file."
+                )
+        self._reproduced = stop
 
 
 def _read_existing(path: Path, rows: Rows) -> Trajectory | None:

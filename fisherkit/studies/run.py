@@ -19,7 +19,7 @@ from fisherkit.conditions import Conditions
 from fisherkit.errors import RunRefused
 from fisherkit.fisher import FisherTrace
 from fisherkit.images import ImageSet
-from fisherkit.recording import Trajectory, from_bytes, to_bytes
+from fisherkit.recording import Trajectory, from_bytes
 from fisherkit.recording.tracker import FisherTracker
 from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
@@ -182,7 +182,7 @@ class Run:
         """Train to the end, or until asked to stop."""
         self.observer.started(self, resumed_at=self.resumed_at)
         try:
-            if len(self.tracker.trajectory) == 0:
+            if len(self.tracker.file) == 0:
                 self._record_untrained()
                 self.checkpoint()
             for step in self.training.steps():
@@ -249,7 +249,7 @@ class Run:
         """Publish run.h5, then write a checkpoint that holds the rows too."""
         start = time.monotonic()
         self.tracker.file.publish(force=True)
-        rows = np.frombuffer(to_bytes(self.tracker.trajectory), dtype=np.uint8).copy()
+        rows = np.frombuffer(self.tracker.file.image(), dtype=np.uint8).copy()
         contents = {
             "training": self.training.state_dict(),
             "rows": torch.from_numpy(rows),
