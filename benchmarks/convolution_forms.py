@@ -3,7 +3,7 @@
     python benchmarks/convolution_forms.py [--images 32] [--rounds 7] [--threads 2]
 
 For each layer: the time of the three forms as a ratio to `direct`, interleaved in one run, and what the cost model
-of fisherkit/fisher/convolution_forms.py chooses.
+of fisherkit/fisher/forms/convolution.py chooses.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 from timing import environment, interleaved, spread
 from torch import nn
 
-from fisherkit.fisher import convolution_forms as forms
+from fisherkit.fisher.forms import convolution as forms
 
 LAYERS = (  # inputs, outputs, size, stride, kernel: ResNet-18 of width 64 and 16
     (3, 64, 32, 1, 3),

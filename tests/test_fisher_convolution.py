@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fisherkit.fisher import convolution_forms as forms
+from fisherkit.fisher.forms import convolution as forms
 
 LAYERS = {
     "plain": (nn.Conv2d(4, 6, 3, padding=1), (4, 5, 6)),

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .convolution_forms import CONVOLUTIONS
-from .forms import global_hooks
+from .forms.convolution import CONVOLUTIONS
+from .forms.table import global_hooks
 from .inputs import Inputs, call
 from .layers import Layer
-from .normalisation_forms import BATCH_NORMS
+from .forms.normalisation import BATCH_NORMS
 from .vectors import Vectors
 
 SUPPORTED = (nn.Linear, *CONVOLUTIONS, *BATCH_NORMS)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .affine_forms import SquaredNorms
+from .forms.affine import SquaredNorms
 from .batch import joint_squares
-from .forms import find_form
+from .forms.table import find_form
 from .inputs import Inputs, call, first_tensor
 from .layers import Layer
 from .vectors import Vectors, backward_passes

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .backpack_engine import backpack, why_not_backpack
 from .batch import batch
-from .forms import why_no_form
+from .forms.table import why_no_form
 from .ghost import ghost
 from .inputs import Inputs
 from .layers import Layer

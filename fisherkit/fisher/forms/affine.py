@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .layers import Layer
+from ..layers import Layer
 
 SquaredNorms = Callable[[Tensor], Tensor]  # output gradient [images, ...] -> squared norms [images]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .affine_forms import SquaredNorms, embedding, linear
-from .convolution_forms import CONVOLUTIONS, convolution
-from .layers import Layer
-from .normalisation_forms import BATCH_NORMS, batch_norm, layer_norm
+from .affine import SquaredNorms, embedding, linear
+from .convolution import CONVOLUTIONS, convolution
+from ..layers import Layer
+from .normalisation import BATCH_NORMS, batch_norm, layer_norm
 
 Form = Callable[[Layer, Tensor], SquaredNorms]
 
