@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .forms.convolution import CONVOLUTIONS
+from .forms.normalisation import BATCH_NORMS
 from .forms.table import global_hooks
 from .inputs import Inputs, call
 from .layers import Layer
-from .forms.normalisation import BATCH_NORMS
 from .vectors import Vectors
 
 SUPPORTED = (nn.Linear, *CONVOLUTIONS, *BATCH_NORMS)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .forms.affine import SquaredNorms
 from .batch import joint_squares
+from .forms.affine import SquaredNorms
 from .forms.table import find_form
 from .inputs import Inputs, call, first_tensor
 from .layers import Layer

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .affine import SquaredNorms, squares
 from ..layers import Layer
+from .affine import SquaredNorms, squares
 
 
 def batch_norm(layer: Layer, a: Tensor) -> SquaredNorms:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..layers import Layer
 from .affine import SquaredNorms, embedding, linear
 from .convolution import CONVOLUTIONS, convolution
-from ..layers import Layer
 from .normalisation import BATCH_NORMS, batch_norm, layer_norm
 
 Form = Callable[[Layer, Tensor], SquaredNorms]
