@@ -1,8 +1,9 @@
-"""Makes tests/data/networks.npz: one small network, fitted and fitted further, with which error bars are tested.
+"""Makes tests/data/networks.npz: one small network, half-trained, fitted and fitted further, to test error bars on.
 
     python tests/data/make_networks.py
 
-Stored because training is chaotic: on another machine's arithmetic it would be another network.
+Stored because training is chaotic: on another machine's arithmetic, or with another number of threads than the 2
+these were made with, it would be another network.
 """
 
 from pathlib import Path
@@ -14,11 +15,12 @@ from torch import nn
 import fisherkit
 
 IMAGES, WIDTH = 1500, 128
-STAGES = {"fitted": 0.03, "overfitted": 0.002}  # training loss at which each is taken
+STAGES = {"half": 0.5, "fitted": 0.03, "overfitted": 0.002}  # training loss at which each is taken
 
 
 def main() -> None:
     images, labels = pooled()
+    torch.set_num_threads(2)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
