@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import joint_squares
-from .forms.affine import SquaredNorms
+from .forms.form import SquaredNorms
 from .forms.table import find_form
 from .inputs import Inputs, call, first_tensor
 from .layers import Layer
@@ -71,7 +71,7 @@ class _Tap:
         assert form is not None
         self.input, self.version = a, a._version
         with torch.no_grad():
-            self.form = form(self.layer, a.detach())
+            self.form = form.norms(self.layer, a.detach())
 
     def receive(self, g: Tensor) -> None:
         assert self.form is not None

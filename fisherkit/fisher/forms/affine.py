@@ -1,23 +1,13 @@
-"""Closed forms of per-image gradient norms: Linear and Embedding.
+"""Closed forms of per-image gradients: Linear and Embedding."""
 
-A form takes a layer and its input and returns a function of the output gradient g (of one vector v) that gives
-|| J_l^T v ||^2 for every image, without building the gradient where something cheaper is equal to it.
-"""
-
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..layers import Layer
-
-SquaredNorms = Callable[[Tensor], Tensor]  # output gradient [images, ...] -> squared norms [images]
-
-
-def squares(x: Tensor) -> Float[Tensor, " images"]:
-    """Sum of squares over everything but the images."""
-    return x.flatten(1).square().sum(1)
+from .form import Form, SquaredNorms, spans, squares
 
 
 def linear(layer: Layer, a: Float[Tensor, "images *positions inputs"]) -> SquaredNorms:
@@ -28,13 +18,13 @@ def linear(layer: Layer, a: Float[Tensor, "images *positions inputs"]) -> Square
     """
     module = layer.module
     assert isinstance(module, nn.Linear)
-    a = a.flatten(1, -2) if a.dim() > 2 else a[:, None]  # [images, positions, inputs]
+    a = _positions(a)
     positions = a.shape[1]
     by_gram = positions * (module.in_features + module.out_features) < module.in_features * module.out_features
     shared = a @ a.transpose(1, 2) if "weight" in layer.parameters and by_gram else None
 
     def norms(g: Tensor) -> Tensor:
-        g = g.flatten(1, -2) if g.dim() > 2 else g[:, None]  # [images, positions, outputs]
+        g = _positions(g)
         total = g.new_zeros(len(g))
         if "bias" in layer.parameters:
             total = total + squares(g.sum(1))
@@ -45,6 +35,20 @@ def linear(layer: Layer, a: Float[Tensor, "images *positions inputs"]) -> Square
         return total
 
     return norms
+
+
+def linear_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """W [images, outputs, inputs], by rows where it is large; b [images, outputs]."""
+    a, g = _positions(a), _positions(g)
+    if "weight" in layer.parameters:
+        for rows in spans(g.shape[2], len(a) * a.shape[2]):
+            yield g[:, :, rows].transpose(1, 2) @ a
+    if "bias" in layer.parameters:
+        yield g.sum(1)
+
+
+def _positions(x: Tensor) -> Float[Tensor, "images positions features"]:
+    return x.flatten(1, -2) if x.dim() > 2 else x[:, None]
 
 
 def embedding(layer: Layer, tokens: Tensor) -> SquaredNorms:
@@ -64,3 +68,21 @@ def embedding(layer: Layer, tokens: Tensor) -> SquaredNorms:
         return torch.where(same, g @ g.transpose(1, 2), 0.0).flatten(1).sum(1)
 
     return norms
+
+
+def embedding_blocks(layer: Layer, tokens: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """[images, tokens that occur, features], by columns where it is large; other rows of the weight are zero."""
+    module = layer.module
+    assert isinstance(module, nn.Embedding)
+    occurring, row = tokens.reshape(len(tokens), -1).unique(return_inverse=True)  # row [images, positions]
+    g = g.reshape(*row.shape, -1)  # [images, positions, features]
+    if module.padding_idx is not None:
+        g = g.masked_fill((occurring[row] == module.padding_idx)[:, :, None], 0.0)
+    for columns in spans(g.shape[2], len(g) * len(occurring)):
+        part = g[:, :, columns]
+        piece = g.new_zeros(len(g), len(occurring), part.shape[2])
+        yield piece.scatter_add_(1, row[:, :, None].expand_as(part), part)
+
+
+LINEAR = Form(linear, linear_blocks)
+EMBEDDING = Form(embedding, embedding_blocks)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
-from .affine import SquaredNorms, squares
+from .form import SquaredNorms, squares
 
 # costs against a multiply-add of `direct`, measured on two kinds of CPU core (benchmarks/convolution_forms.py)
 GRAM_COST = 2.0

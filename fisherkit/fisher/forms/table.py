@@ -1,24 +1,22 @@
 """The table of closed forms: which layers the ghost engine can take, and why not the others."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers import Layer
-from .affine import SquaredNorms, embedding, linear
+from .affine import EMBEDDING, LINEAR
 from .convolution import CONVOLUTIONS, convolution
-from .normalisation import BATCH_NORMS, batch_norm, layer_norm
-
-Form = Callable[[Layer, Tensor], SquaredNorms]
+from .convolution_blocks import convolution_blocks
+from .form import Form
+from .normalisation import BATCH_NORM, BATCH_NORMS, LAYER_NORM
 
 # exact types: a subclass may compute something else in its forward
 FORMS: dict[type[nn.Module], Form] = {
-    nn.Linear: linear,
-    nn.Embedding: embedding,
-    nn.LayerNorm: layer_norm,
-    **dict.fromkeys(CONVOLUTIONS, convolution),
-    **dict.fromkeys(BATCH_NORMS, batch_norm),
+    nn.Linear: LINEAR,
+    nn.Embedding: EMBEDDING,
+    nn.LayerNorm: LAYER_NORM,
+    **dict.fromkeys(CONVOLUTIONS, Form(convolution, convolution_blocks)),
+    **dict.fromkeys(BATCH_NORMS, BATCH_NORM),
 }
 
 

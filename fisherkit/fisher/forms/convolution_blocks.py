@@ -1,0 +1,28 @@
+"""Per-image gradients of convolutions, one kernel offset at a time: grad W_o = g a_o^T (see convolution.py)."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
+
+from ..layers import Layer
+from .convolution import _padded, _windows
+
+
+def convolution_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """W [images, groups, outputs, inputs] for each kernel offset; b [images, outputs]."""
+    module = cast(_ConvNd, layer.module)
+    if "weight" in layer.parameters:
+        padded, rows = _padded(module, a), by_group(g, module.groups)
+        for window in _windows(module, tuple(g.shape[2:])):
+            view = padded[(slice(None), slice(None), *window)]
+            yield rows @ by_group(view, module.groups).transpose(2, 3)
+    if "bias" in layer.parameters:
+        yield g.flatten(2).sum(2)
+
+
+def by_group(x: Tensor, groups: int) -> Tensor:
+    """[images, channels, *sizes] -> [images, groups, channels of a group, positions]."""
+    return torch.unflatten(x, 1, (groups, -1)).flatten(3)
