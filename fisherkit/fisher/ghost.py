@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .batch import joint_squares
-from .forms.form import SquaredNorms
 from .forms.table import find_form
 from .inputs import Inputs, call, first_tensor
 from .layers import Layer
 from .vectors import Vectors, backward_passes
+
+# a layer and its input -> a function of the output gradient of one vector
+Respond = Callable[[Layer, Tensor], Callable[[Tensor], Tensor]]
 
 
 def ghost(
@@ -33,8 +35,29 @@ def ghost(
     `joint` layers are measured in the same backward pass as the batch engine does: [vectors, 1].
     The caller has surveyed the model (see plan.py): each layer is called once.
     """
+    rows = responses(model, inputs, vectors, layers, _norms, joint=joint)
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _norms(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
+    form = find_form(layer)
+    assert form is not None
+    norms = form.norms(layer, a)
+    return lambda g: norms(g).double()
+
+
+def responses(
+    model: nn.Module,
+    inputs: Inputs,
+    vectors: Callable[[Tensor], Vectors],
+    layers: Sequence[Layer],
+    respond: Respond,
+    *,
+    joint: Sequence[Layer] = (),
+) -> list[dict[str, Tensor]]:
+    """For each vector, what `respond(layer, input)(output gradient)` returns for each layer; one forward pass."""
     images = len(first_tensor(inputs))
-    taps = [_Tap(layer, images) for layer in layers]
+    taps = [_Tap(layer, images, respond) for layer in layers]
     anchor = torch.zeros((), device=first_tensor(inputs).device, requires_grad=True)
     shared = [p for layer in joint for p in layer.parameters.values()]
     rows: list[dict[str, Tensor]] = []
@@ -43,18 +66,18 @@ def ghost(
         for _, *grads in backward_passes(outputs, [anchor, *shared], vectors(outputs)):
             row = {tap.layer.name: tap.collect() for tap in taps}
             rows.append(row | joint_squares(joint, grads, images))
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return rows
 
 
 class _Tap:
-    """Holds one layer's closed form during a forward pass and its norms during a backward pass."""
+    """Holds how one layer responds to output gradients, from a forward pass on, and its response in a backward."""
 
-    def __init__(self, layer: Layer, images: int) -> None:
-        self.layer, self.images = layer, images
-        self.form: SquaredNorms | None = None
+    def __init__(self, layer: Layer, images: int, respond: Respond) -> None:
+        self.layer, self.images, self.respond = layer, images, respond
+        self.given: Callable[[Tensor], Tensor] | None = None
         self.input: Tensor | None = None
         self.version = 0
-        self.norms: Tensor | None = None
+        self.response: Tensor | None = None
 
     def enter(self, a: Tensor) -> None:
         name = self.layer.name
@@ -67,14 +90,12 @@ class _Tap:
             raise ValueError(
                 f"layer {name!r} was called with {a.shape[0]} rows for {self.images} images; use engine='batch'."
             )
-        form = find_form(self.layer)
-        assert form is not None
         self.input, self.version = a, a._version
         with torch.no_grad():
-            self.form = form.norms(self.layer, a.detach())
+            self.given = self.respond(self.layer, a.detach())
 
     def receive(self, g: Tensor) -> None:
-        assert self.form is not None
+        assert self.given is not None
         assert self.input is not None
         if self.input._version != self.version:
             raise ValueError(
@@ -82,17 +103,17 @@ class _Tap:
                 "use a module without inplace=True there, or engine='batch'."
             )
         with torch.no_grad():
-            self.norms = self.form(g).double()
+            self.response = self.given(g)
 
     def collect(self) -> Tensor:
-        """The norms of the last backward pass."""
-        norms, self.norms = self.norms, None
-        if norms is None:
+        """The response to the last backward pass."""
+        response, self.response = self.response, None
+        if response is None:
             raise ValueError(
                 f"layer {self.layer.name!r}: no gradient arrived, though the outputs depended on it for the first "
                 "images; the model takes different paths for different batches. Use engine='batch' or 'vmap'."
             )
-        return norms
+        return response
 
 
 class _Start(torch.autograd.Function):
