@@ -1,0 +1,178 @@
+"""The categorical likelihood: one class drawn from softmax(z) at every position of an image's outputs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from .likelihood import need_labels, signs
+
+BLOCK = (
+    2**21
+)  # outputs worked on at once: float64 copies of a block cost 16 MiB each, of 50,000-class outputs gigabytes
+
+
+def sum_of_others(p: Tensor) -> Tensor:
+    """1 - p for probabilities [..., classes], without cancellation where p is close to 1."""
+    top = p.argmax(-1, keepdim=True)
+    others = p.scatter(-1, top, 0.0).sum(-1, keepdim=True)
+    return (1.0 - p).scatter(-1, top, others)
+
+
+def column_given(z: Tensor, k: int) -> Tensor:
+    """Column k of the Cholesky factor of diag(p) - p p^T, p = softmax(z), z [..., classes], in closed form.
+
+    With tails s_k = sum_{i > k} p_i (s_{-1} = 1):  S_kk = sqrt(p_k s_k / s_{k-1}),
+    S_ik = -p_i sqrt(p_k / (s_{k-1} s_k)) for i > k, written as -(p_i / s_k) S_kk, which cannot overflow.
+    """
+    p = torch.softmax(z, -1)
+    tail, before = p[..., k + 1 :].sum(-1), p[..., k:].sum(-1)
+    diagonal = torch.where(before == 0, 0.0, (p[..., k] * tail / before.clamp_min(1e-300)).sqrt())
+    v = torch.zeros_like(p)
+    v[..., k] = diagonal
+    v[..., k + 1 :] = -p[..., k + 1 :] / tail.clamp_min(1e-300)[..., None] * diagonal[..., None]
+    return v
+
+
+def propagated_given(z: Tensor, eps: Tensor) -> Tensor:
+    """sqrt(p) * eps - p (sqrt(p) . eps) (Martens, Sutskever, Swersky 2012, curvature propagation).
+
+    S = diag(sqrt p) - p sqrt(p)^T has S S^T = diag(p) - p p^T. The term eps_k sqrt(p_k) (1 - p_k) is taken apart
+    from the rest so that p close to 1 does not cancel.
+    """
+    p = torch.softmax(z, -1)
+    root = p.sqrt() * eps
+    top = p.argmax(-1, keepdim=True)
+    rest = root.scatter(-1, top, 0.0).sum(-1, keepdim=True)
+    others = (rest + root.gather(-1, top) - root).scatter(-1, top, rest)
+    return root * sum_of_others(p) - p * others
+
+
+def drawn_given(z: Tensor, uniforms: Tensor) -> Tensor:
+    """Classes [...] drawn from softmax(z) by inverting the cumulative distribution at uniform numbers [...]."""
+    cumulative = torch.softmax(z, -1).cumsum(-1)
+    y = torch.searchsorted(cumulative, uniforms[..., None] * cumulative[..., -1:], right=True)
+    return y.squeeze(-1).clamp_max(z.shape[-1] - 1)
+
+
+def score_given(z: Tensor, y: Tensor) -> Tensor:
+    """p - onehot(y) for classes y [...]."""
+    p = torch.softmax(z, -1)
+    return p.scatter(-1, y[..., None], -sum_of_others(p).gather(-1, y[..., None]))
+
+
+def entropy_given(z: Tensor) -> Tensor:
+    """-sum p log p; a logit of minus infinity is a class that never comes and adds nothing."""
+    log_p = torch.log_softmax(z, -1)
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(z.dtype).min)).sum(-1)
+
+
+def rare_given(z: Tensor) -> Tensor:
+    """1 - max p."""
+    p = torch.softmax(z, -1)
+    return sum_of_others(p).gather(-1, p.argmax(-1, keepdim=True)).squeeze(-1)
+
+
+def as_rows(outputs: Tensor, class_dim: int) -> Tensor:
+    """Outputs as [images, positions, classes]; a view wherever the memory allows it."""
+    moved = outputs.movedim(class_dim, -1)
+    return moved.reshape(len(moved), -1, moved.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalLikelihood:
+    """A class at every position, independent given the outputs: H is block-diagonal, diag(p) - p p^T a position.
+
+    log p(y | outputs) is the sum over the image's positions that count, and so is H. All methods go through the
+    outputs in blocks: nothing but the result, and the outputs themselves, is as large as the outputs.
+    """
+
+    outputs: Float[Tensor, "images *outputs"]  # detached, in the model's own precision
+    class_dim: int
+    labels: Int64[Tensor, "images positions"] | None = None
+    counts: Bool[Tensor, "images positions"] | None = None  # None: every position
+
+    @cached_property
+    def used(self) -> list[int]:
+        """The positions that count in some image; the first one where there is none, so that there is a column."""
+        if self.counts is None:
+            return list(range(as_rows(self.outputs, self.class_dim).shape[1]))
+        return self.counts.any(0).nonzero().flatten().tolist() or [0]
+
+    @property
+    def columns(self) -> int:
+        """C - 1, the rank of its block, at each position that counts in some image."""
+        return len(self.used) * (self.outputs.shape[self.class_dim] - 1)
+
+    @property
+    def noise(self) -> int:
+        """One for each output; `sampled` uses the first of them, one for each position."""
+        return self.outputs[0].numel()
+
+    def column(self, k: int) -> Tensor:
+        """Column k of S: Cholesky column k mod (C - 1) at used position k // (C - 1), zero elsewhere."""
+        z = as_rows(self.outputs, self.class_dim)
+        index, k = divmod(k, z.shape[2] - 1)
+        position = self.used[index]
+        v = torch.zeros(self.outputs.shape, dtype=torch.float64, device=z.device)
+        at = (slice(None), slice(position, position + 1))
+        as_rows(v, self.class_dim)[at] = self._counted(column_given(z[at].double(), k), at)
+        return v
+
+    def propagated(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
+        """sqrt(p) * eps - p (sqrt(p) . eps) at every position."""
+        given = as_rows(uniforms.reshape(self.outputs.shape), self.class_dim)
+        return self._vector(lambda z, at: propagated_given(z, signs(given[at])))
+
+    def sampled(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
+        """p - onehot(y), y drawn from p at every position."""
+        return self._vector(lambda z, at: score_given(z, drawn_given(z, uniforms[at])))
+
+    def score(self) -> Tensor:
+        """p - onehot(label) at every position that counts."""
+        labels = need_labels(self.labels)
+        if self.counts is not None:
+            labels = labels.masked_fill(~self.counts, 0)
+        return self._vector(lambda z, at: score_given(z, labels[at]))
+
+    def entropy(self) -> Float64[Tensor, " images"]:
+        """-sum p log p, summed over the positions that count."""
+        return self._sums(entropy_given)
+
+    def rare_draws(self) -> Float64[Tensor, " images"]:
+        """1 - max p, summed over the positions that count."""
+        return self._sums(rare_given)
+
+    def _blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Slices of images and positions that hold about `BLOCK` outputs."""
+        images, positions, classes = as_rows(self.outputs, self.class_dim).shape
+        wide = min(positions, max(1, BLOCK // classes))
+        high = max(1, BLOCK // (classes * wide))
+        for i in range(0, images, high):
+            for t in range(0, positions, wide):
+                yield slice(i, i + high), slice(t, t + wide)
+
+    def _counted(self, values: Tensor, at: tuple[slice, slice]) -> Tensor:
+        """Values [images, positions, ...] of a block with zeros where a position does not count."""
+        if self.counts is None:
+            return values
+        left_out = ~self.counts[at]
+        return values.masked_fill(left_out[..., None] if values.dim() == 3 else left_out, 0.0)
+
+    def _vector(self, make: Callable[[Tensor, tuple[slice, slice]], Tensor]) -> Tensor:
+        z = as_rows(self.outputs, self.class_dim)
+        v = torch.empty(self.outputs.shape, dtype=torch.float64, device=z.device)
+        rows = as_rows(v, self.class_dim)  # a view, since v is contiguous
+        for at in self._blocks():
+            rows[at] = self._counted(make(z[at].double(), at), at)
+        return v
+
+    def _sums(self, make: Callable[[Tensor], Tensor]) -> Float64[Tensor, " images"]:
+        z = as_rows(self.outputs, self.class_dim)
+        total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        for at in self._blocks():
+            total[at[0]] += self._counted(make(z[at].double()), at).sum(1)
+        return total
