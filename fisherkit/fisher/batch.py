@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .inputs import Inputs, call, first_tensor
-from .layers import Layer
+from .layers import Layer, real
 from .vectors import Vectors, backward_passes
 
 
@@ -34,6 +34,6 @@ def joint_squares(layers: Sequence[Layer], grads: Sequence[Tensor | None], image
             grad = next(left)
             if grad is not None:
                 dense = grad.coalesce().values() if grad.is_sparse else grad
-                total = total + dense.double().square().sum()
+                total = total + real(dense).double().square().sum()
         values[layer.name] = total / images
     return values

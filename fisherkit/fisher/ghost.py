@@ -137,7 +137,7 @@ def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
     def hook_for(tap: _Tap) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
             tap.enter(args[0] if args else kwargs["input"])
-            starts = torch.is_grad_enabled() and not output.requires_grad
+            starts = torch.is_grad_enabled() and (tap.layer.foreign or not output.requires_grad)
             if tap.layer.overwritten or (starts and output._is_view()):
                 output = output.clone()  # a hook on a view is lost when the view is changed in place
             if starts:

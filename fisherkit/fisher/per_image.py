@@ -9,7 +9,7 @@ from torch.func import functional_call, vjp, vmap
 
 from .batch import batch
 from .inputs import Inputs, call, first_tensor, sliced
-from .layers import Layer
+from .layers import Layer, real
 from .vectors import Vectors
 
 CHUNK_BYTES = 256 * 2**20  # of per-image gradients held at once
@@ -39,7 +39,9 @@ def vmapped(
         pullback = vjp(outputs_of, parameters)[1]
         (grads,) = pullback(v)
         return {
-            layer.name: torch.stack([grads[layer.qualified(n)].double().square().sum() for n in layer.parameters]).sum()
+            layer.name: torch.stack(
+                [real(grads[layer.qualified(n)]).double().square().sum() for n in layer.parameters]
+            ).sum()
             for layer in layers
         }
 

@@ -1,7 +1,7 @@
 """Which engine measures which layer, and why: the only place where engines are chosen or refused."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from .batch import batch
 from .forms.table import why_no_form
 from .ghost import ghost
 from .inputs import Inputs
-from .layers import Layer
+from .layers import Layer, is_complex
 from .per_image import looped, vmapped
 from .survey import Survey
 from .vectors import Vectors
@@ -26,6 +26,7 @@ class Plan:
 
     layers: tuple[Layer, ...]
     engines: dict[str, str]
+    reasons: dict[str, str] = field(default_factory=dict)  # layer -> why not by the first choice, where it is not
 
     def measured_by(self, engine: str) -> list[Layer]:
         """The layers that one engine measures."""
@@ -60,15 +61,17 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}.")
-    seen = tuple(replace(layer, overwritten=found.usage[layer.name].overwritten) for layer in layers)
+    seen = tuple(
+        replace(layer, overwritten=found.usage[layer.name].overwritten, foreign=found.foreign) for layer in layers
+    )
     _refuse_joint(found, engine=engine, stochastic=stochastic, batchnorm=batchnorm)
     if found.joint is not None:
-        return _one_engine(seen, "batch")
+        return _one_engine(seen, "batch", {layer.name: found.joint for layer in seen} if engine == "auto" else {})
     reasons = {layer.name: why_not_ghost(layer, found) for layer in seen}
     if engine == "auto":
         rest = "batch" if stochastic else "vmap"
         engines = {name: "ghost" if reason is None else rest for name, reason in reasons.items()}
-        return Plan(seen, engines)
+        return Plan(seen, engines, {name: reason for name, reason in reasons.items() if reason})
     if engine == "ghost":
         _refuse(reasons, engine, "engine='auto' or 'batch'" if stochastic else "engine='auto' or 'vmap'")
     if engine == "backpack":
@@ -76,14 +79,17 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
     return _one_engine(seen, engine)
 
 
-def _one_engine(layers: tuple[Layer, ...], engine: str) -> Plan:
-    return Plan(layers, {layer.name: engine for layer in layers})
+def _one_engine(layers: tuple[Layer, ...], engine: str, reasons: dict[str, str] | None = None) -> Plan:
+    return Plan(layers, {layer.name: engine for layer in layers}, reasons or {})
 
 
 def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: str) -> None:
     """Per-image gradients do not exist where the images of a batch depend on each other."""
     if found.opaque:
-        raise ValueError(f"model uses {found.opaque}, which hides its layers from autograd; set use_reentrant=False.")
+        raise ValueError(
+            f"model uses {found.opaque}, which hides its layers from autograd; set use_reentrant=False, or measure "
+            "without checkpointing."
+        )
     if engine == "batch" and not stochastic:
         raise ValueError(
             "engine='batch' needs score vectors with mean zero: estimator='propagated' or 'sampled'. "
@@ -105,6 +111,8 @@ def _refuse_joint(found: Survey, *, engine: str, stochastic: bool, batchnorm: st
 
 def why_not_ghost(layer: Layer, found: Survey) -> str | None:
     """Why a closed form would be wrong for this layer in this model, or None when it is right."""
+    if is_complex(layer):
+        return "its parameters are complex"
     return why_no_form(layer) or _why_not_once(layer, found)
 
 
@@ -117,12 +125,18 @@ def _why_not_once(layer: Layer, found: Survey) -> str | None:
     usage = found.usage[layer.name]
     if layer.name in found.tied:
         return "its weights are tied to another module's"
+    if not usage.differentiable:
+        return "gradients are disabled in its forward (torch.no_grad, or an autograd.Function around it)"
     if not usage.reached:
         return "the outputs for the first images do not depend on it"
     if usage.calls == 0:
         return "its parameters are used outside its own forward"
     if usage.calls > 1:
         return f"it is called {usage.calls} times in a forward pass"
+    if usage.recomputed:
+        return "it is recomputed in the backward pass (activation checkpointing)"
+    if not usage.arrives:
+        return "its parameters are used outside its own forward, whose output is not used"
     if not set(usage.uses.values()) <= {0, 1}:
         return "its parameters are also used outside its own forward"
     if usage.rows != found.images:
@@ -154,11 +168,12 @@ def settle_vmap(
         return plan
     try:
         vmapped(model, inputs, vectors, layers)
-    except (RuntimeError, NotImplementedError) as error:
+    except Exception as error:  # of any kind: the model's own code meets mapped tensors
+        said = next(iter(str(error).splitlines()), type(error).__name__)
         if asked:
-            raise ValueError(
-                f"engine='vmap' cannot map layer {layers[0].name!r}: {str(error).splitlines()[0]} Use engine='auto'."
-            ) from error
-        engines = {name: "loop" if engine == "vmap" else engine for name, engine in plan.engines.items()}
-        return replace(plan, engines=engines)
+            raise ValueError(f"engine='vmap' cannot map layer {layers[0].name!r}: {said} Use engine='auto'.") from error
+        names = {layer.name for layer in layers}
+        engines = {name: "loop" if name in names else engine for name, engine in plan.engines.items()}
+        slow = {name: f"{reason}; torch.func.vmap: {said}" for name, reason in plan.reasons.items() if name in names}
+        return replace(plan, engines=engines, reasons=plan.reasons | slow)
     return plan

@@ -4,21 +4,23 @@ The closed forms of the ghost engine are right only for a parameter that enters 
 its own module's forward. Whether that is so cannot be read off the module; it is counted in the autograd graph.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .graph import Graph, read_graph
 from .inputs import Inputs, call, sliced
 from .layers import Layer, owners
 
-RESHAPING = frozenset(
-    f"{name}Backward0" for name in ("T", "Transpose", "Permute", "View", "UnsafeView", "ToCopy", "Expand", "Alias")
-)
 SAME_OUTPUTS = 0.02  # relative; rounding of half precision stays below it
+REENTRANT = "activation checkpointing with use_reentrant=True"
 
 
 @dataclass
@@ -29,19 +31,15 @@ class Usage:
     uses: dict[str, int] = field(default_factory=dict)  # local parameter name -> edges into it in the graph
     rows: int | None = None  # first dimension of its input
     follows: bool = True  # whether one image fewer is one row fewer
-    output: Tensor | None = None
-    version: int = 0  # of the output when the module returned it
+    differentiable: bool = True  # whether gradients were enabled in its forward
+    arrives: bool = True  # whether its output is part of the graph of the model's outputs
+    recomputed: bool = False  # whether its forward runs again in the backward pass
+    overwritten: bool = False  # whether its output is a view that was changed in place afterwards
 
     @property
     def reached(self) -> bool:
         """Whether any of its parameters has a gradient path from the outputs."""
         return any(self.uses.values())
-
-    @property
-    def overwritten(self) -> bool:
-        """Whether its output is a view that was changed in place afterwards."""
-        output = self.output
-        return output is not None and output._is_view() and output._version != self.version
 
 
 @dataclass(frozen=True)
@@ -53,24 +51,76 @@ class Survey:
     tied: frozenset[str]  # layers with a parameter that several modules own
     joint: str | None  # why the images of a batch are not independent of each other, or None
     opaque: str | None  # a node of the graph that hides what is behind it, or None
+    foreign: bool  # whether the graph also begins at tensors that are not parameters of the model
+    notes: tuple[str, ...] = ()
 
 
 def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any) -> Survey:
-    """Run the model on a few images; `check(outputs)` may raise on outputs that do not fit the loss."""
+    """Run the model on a few images; `check(outputs)` may raise on outputs that do not fit the loss.
+
+    Raises:
+        ValueError: the model cannot be measured; the message says why and what to do.
+    """
     _refuse_renormalising(model)
-    usage = {layer.name: Usage() for layer in layers}
-    with _counted_calls(layers, usage):
-        outputs = call(model, inputs)
+    with _observed(layers) as seen:
+        outputs = _first_call(model, inputs)
     check(outputs)
-    edges, opaque = _edges(outputs)
+    graph = read_graph(outputs, model.parameters())
     for layer in layers:
-        usage[layer.name].uses = {name: edges.get(id(p), 0) for name, p in layer.parameters.items()}
-    shared = owners(model)
-    tied = frozenset(layer.name for layer in layers if any(shared[id(p)] > 1 for p in layer.parameters.values()))
+        usage = seen.usage[layer.name]
+        usage.uses = {name: graph.uses(p) for name, p in layer.parameters.items()}
+        if layer.name in seen.returned:
+            output, node, version = seen.returned[layer.name]
+            usage.overwritten = output._is_view() and output._version != version
+            usage.arrives = usage.overwritten or node in graph.nodes
+    opaque = REENTRANT if seen.reentrant or graph.has("CheckpointFunction") else None
+    if opaque is None:
+        _refuse_independent(outputs, seen.usage)
+    if seen.packed:
+        _watch_backward(outputs, layers, seen)
     joint = _why_batchnorm_mixes(model)
     if joint is None and len(outputs) > 1:
-        joint = _why_outputs_change(model, inputs, outputs.detach(), layers, usage)
-    return Survey(len(outputs), usage, tied, joint, opaque)
+        joint = _why_outputs_change(model, inputs, outputs.detach(), layers, seen.usage)
+    return Survey(len(outputs), seen.usage, _tied(model, layers), joint, opaque, graph.foreign, tuple(_notes(graph)))
+
+
+def _tied(model: nn.Module, layers: Sequence[Layer]) -> frozenset[str]:
+    shared = owners(model)
+    return frozenset(layer.name for layer in layers if any(shared[id(p)] > 1 for p in layer.parameters.values()))
+
+
+def _first_call(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The outputs; a failure that images of another type than the weights explain is told as such."""
+    try:
+        return call(model, inputs)
+    except RuntimeError as error:
+        values = inputs.values() if isinstance(inputs, dict) else [inputs]
+        given = {value.dtype for value in values if value.is_floating_point()}
+        wanted = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if given <= wanted or len(wanted) != 1:
+            raise
+        (dtype,), (other,) = wanted, given - wanted
+        raise ValueError(
+            f"images must have the dtype of the model's parameters, {dtype}; got {other}. "
+            f"Pass images.to({dtype}) or model.to({other}). The model said: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _refuse_independent(outputs: Tensor, usage: dict[str, Usage]) -> None:
+    if not outputs.requires_grad or not any(seen.reached for seen in usage.values()):
+        raise ValueError(
+            "model must return outputs that depend on its trainable parameters; got outputs without a gradient path "
+            "to any of them. Look for torch.no_grad(), .detach() or .data in its forward, and for parameters that "
+            "are not registered in the model."
+        )
+
+
+def _notes(graph: Graph) -> Iterator[str]:
+    if graph.unregistered:
+        yield (
+            f"{graph.unregistered:,} parameters that the outputs depend on are not registered in the model "
+            "(model.parameters() does not list them) and are not measured."
+        )
 
 
 def _why_outputs_change(
@@ -78,66 +128,96 @@ def _why_outputs_change(
 ) -> str | None:
     """A second pass without the last image: notes whose rows do not follow, and says whether outputs change."""
     left = len(outputs) - 1
-    again = {layer.name: Usage() for layer in layers}
-    with _counted_calls(layers, again):
+    with _observed(layers) as again:
         fewer = call(model, sliced(inputs, 0, left)).detach()
     for name, seen in usage.items():
-        seen.follows = not seen.calls or again[name].rows == left
+        seen.follows = not seen.calls or again.usage[name].rows == left
     if fewer.shape[1:] != outputs.shape[1:]:
         return None
     changed = (fewer - outputs[:left]).abs().max() > SAME_OUTPUTS * outputs.abs().max()
     return "an image's outputs change with the other images of its batch, or by chance" if bool(changed) else None
 
 
+class _Observation:
+    """What hooks on the layers saw during a forward pass."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.usage = {layer.name: Usage() for layer in layers}
+        self.returned: dict[str, tuple[Tensor, Any, int]] = {}  # output, its node and version as returned
+        self.targets: list[Tensor] = []  # inputs and outputs of layers, where the graph passes through
+        self.packed = False  # whether some layer ran under hooks on saved tensors, as checkpointing sets them
+        self.reentrant = False
+
+    def entered(self, name: str, inputs: Sequence[Any]) -> None:
+        self.packed |= torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        self.targets += [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
+        if not torch.is_grad_enabled():
+            self.usage[name].differentiable = False
+            self.reentrant |= _inside_checkpoint()
+
+    def left(self, name: str, inputs: Sequence[Any], output: Any) -> None:
+        seen = self.usage[name]
+        seen.calls += 1
+        value = inputs[0] if inputs else None
+        seen.rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else None
+        if isinstance(output, Tensor):
+            self.returned[name] = output, output.grad_fn, output._version
+            self.targets += [output] if output.requires_grad else []
+
+
+def _inside_checkpoint() -> bool:
+    """Whether reentrant checkpointing called: it runs without gradients, and leaves no node if no input has one."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_filename == torch.utils.checkpoint.__file__ and frame.f_code.co_name == "forward":
+            return True
+    return False
+
+
 @contextmanager
-def _counted_calls(layers: Sequence[Layer], usage: dict[str, Usage]) -> Iterator[None]:
-    def hook_for(seen: Usage) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            seen.calls += 1
-            value = args[0] if args else kwargs.get("input")
-            seen.rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else None
-            if isinstance(output, Tensor):
-                seen.output, seen.version = output, output._version
+def _observed(layers: Sequence[Layer]) -> Iterator[_Observation]:
+    seen = _Observation(layers)
 
-        return hook
+    def enter(name: str) -> Any:
+        return lambda _, args, kwargs: seen.entered(name, [*args, *kwargs.values()])
 
-    handles = [
-        layer.module.register_forward_hook(hook_for(usage[layer.name]), prepend=True, with_kwargs=True)
-        for layer in layers
-    ]
+    def leave(name: str) -> Any:
+        return lambda _, args, kwargs, output: seen.left(name, args or [kwargs.get("input")], output)
+
+    with _hooks(layers, enter, before=True), _hooks(layers, leave, before=False):
+        yield seen
+
+
+@contextmanager
+def _hooks(layers: Sequence[Layer], hook_for: Any, *, before: bool) -> Iterator[None]:
+    """Hooks before or after the forward of every layer, ahead of the module's own."""
+    handles = []
     try:
+        for layer in layers:
+            module, hook = layer.module, hook_for(layer.name)
+            register = module.register_forward_pre_hook if before else module.register_forward_hook
+            handles.append(register(hook, prepend=True, with_kwargs=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _edges(outputs: Tensor) -> tuple[dict[int, int], str | None]:
-    """How often each parameter (by id) enters the graph, and what hides part of the graph.
+def _watch_backward(outputs: Tensor, layers: Sequence[Layer], seen: _Observation) -> None:
+    """One backward pass, without weight gradients: layers whose forward runs again are recomputed.
 
-    Two operations may share one node that only reshapes or casts a weight (the transpose of a Linear that a
-    gradient inside the forward uses again; autocast's cache): each edge into such a node is a use.
+    Only where some layer ran under hooks on saved tensors: nothing else calls a module in the backward pass.
     """
-    parents: dict[Any, list[Any]] = {}
-    opaque = None
-    seen, stack = set(), [outputs.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if "CheckpointFunction" in node.name():
-            opaque = "activation checkpointing with use_reentrant=True"
-        for child, _ in node.next_functions:
-            if child is not None:
-                parents.setdefault(child, []).append(node)
-                stack.append(child)
 
-    def uses(node: Any) -> int:
-        return sum(uses(parent) if parent.name() in RESHAPING else 1 for parent in parents.get(node, [None]) if parent)
+    def enter(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            seen.usage[name].recomputed = True
 
-    leaves = ((node, getattr(node, "variable", None)) for node in parents)  # AccumulateGrad nodes hold a parameter
-    return {id(variable): uses(node) for node, variable in leaves if variable is not None}, opaque
+        return hook
+
+    with _hooks(layers, enter, before=True):
+        torch.autograd.grad(outputs, seen.targets, torch.ones_like(outputs), retain_graph=True, allow_unused=True)
 
 
 def _why_batchnorm_mixes(model: nn.Module) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .estimate import fisher_trace
 from .inputs import Inputs, batches, call, first_tensor, sliced
-from .layers import Layer, trainable_layers
+from .layers import Layer, trainable_layers, unwrapped
 from .losses import find_loss
 from .undisturbed import undisturbed
 from .vectors import Estimator
@@ -73,7 +73,7 @@ def verify(
     that `auto` gives to the batch engine are also compared, for the same vectors, with
     || sum_i J_i^T v_i ||^2 / images. The model itself is not touched.
     """
-    private = copy.deepcopy(getattr(model, "_orig_mod", model)).double().cpu()
+    private = copy.deepcopy(unwrapped(model)).double().cpu()
     stream = batches(images, None, size=max_images, max_images=max_images, device=torch.device("cpu"))
     inputs = doubled(next(stream).inputs)
     layers = trainable_layers(private)
