@@ -73,7 +73,7 @@ def test_blocks_are_the_gradient_of_each_image(case: Case, monkeypatch: pytest.M
     check(case, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["mlp", "sequence_linear", "embedding_padding"])
+@pytest.mark.parametrize("name", ["mlp", "sequence_linear", "embedding_padding", "conv2d_grouped"])
 def test_large_gradients_come_in_several_pieces(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(form_module, "PIECE", 30)
     check(BY_NAME[name], monkeypatch)
