@@ -15,7 +15,7 @@ from .losses import find_loss
 from .plan import Plan, make_plan, settle_vmap
 from .result import FisherTrace
 from .survey import survey
-from .tally import Tally
+from .tally import Tally, skewness_note
 from .undisturbed import BATCHNORM_POLICIES, device_of, undisturbed
 from .vectors import Estimator, Vectors
 
@@ -165,10 +165,13 @@ class _Measurement:
             trace=np.array([s.mean for s in summaries]),
             stderr=np.array([s.stderr for s in summaries]),
             stderr_draws=np.array([s.stderr_draws for s in summaries]),
+            skewness=np.array([s.skewness for s in summaries]),
             total=total.mean,
             total_stderr=total.stderr,
             total_stderr_draws=total.stderr_draws,
+            total_skewness=total.skewness,
             images=tally.images,
+            groups=total.groups,
             draws=estimator.draws,
             engines=self.plan.engines,
             parameters={layer.name: layer.size for layer in self.layers},
@@ -181,7 +184,7 @@ class _Measurement:
             device=str(parameter.device),
             seed=self.request.seed,
             entropy=sum(map(float, self.entropy)) / tally.images,
-            notes=tuple(self._notes()),
+            notes=tuple(note for note in (*self._notes(), skewness_note(summaries, total)) if note),
         )
 
     def _notes(self) -> Iterator[str]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .intervals import hall_interval
 from .vectors import STOCHASTIC
 
 Values = NDArray[np.float64]
+LONGEST_NAME = 60  # a longer layer's name has a line of its own, so that the table stays within 120 columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +21,23 @@ class FisherTrace:
     `stderr` is the standard error of the trace as an estimate over the images' distribution (it contains the
     noise of the draws); `stderr_draws` is the part due to the draws alone, which is what remains when the
     images are the whole question; NaN where it cannot be told (one image; fewer than 2 draws).
+    With `population`, the question is the mean over so many images, of which those measured are a sample without
+    replacement, and `stderr` is the error of that (`finite_population` in tally.py has the formula).
+    `skewness` is that of the values behind each trace, one an image (one a batch for the batch engine); NaN for fewer
+    than three. Where it is large, `interval` and `total_interval` are to be trusted rather than 1.96 stderr.
     """
 
     layers: tuple[str, ...]
     trace: Values  # [layers]
     stderr: Values  # [layers]
     stderr_draws: Values  # [layers]
+    skewness: Values  # [layers]
     total: float
     total_stderr: float
     total_stderr_draws: float
+    total_skewness: float
     images: int
+    groups: int  # values behind the total: as many as images, or as batches where the batch engine measures a layer
     draws: int
     engines: Mapping[str, str]  # layer -> engine
     parameters: Mapping[str, int]  # layer -> number of trainable parameters
@@ -41,6 +50,7 @@ class FisherTrace:
     device: str
     seed: int
     entropy: float  # mean entropy of the predictions, nats
+    population: int | None = None
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, layer: str) -> float:
@@ -54,24 +64,37 @@ class FisherTrace:
         """Each layer's share of the total."""
         return self.trace / self.total if self.total > 0 else np.full(len(self.layers), np.nan)
 
+    def interval(self, level: float = 0.95) -> Values:
+        """Each layer's asymmetric interval [layers, 2], right for skewed values too: see `hall_interval`."""
+        groups = [self.groups if self.engines[name] == "batch" else self.images for name in self.layers]
+        return hall_interval(self.trace, self.stderr, self.skewness, groups, level=level)
+
+    def total_interval(self, level: float = 0.95) -> Values:
+        """The total's interval [2]."""
+        return hall_interval(self.total, self.total_stderr, self.total_skewness, self.groups, level=level)
+
     def __str__(self) -> str:
         return "\n".join([self._title(), *self._table(), *(f"note: {note}" for note in self.notes)])
 
     def _title(self) -> str:
         kind = "Empirical" if self.estimator == "empirical" else "True"
         drawn = f", {self.draws} draw{'s' if self.draws > 1 else ''}" if self.estimator in STOCHASTIC else ""
+        whole = "" if self.population is None else f" of {self.population}"
         return (
-            f"{kind} Fisher trace, {self.estimator}{drawn}, {self.images} images, {self.loss}, "
+            f"{kind} Fisher trace, {self.estimator}{drawn}, {self.images}{whole} images, {self.loss}, "
             f"batchnorm={self.batchnorm}, {self.dtype}, seed {self.seed} (nats²; ± standard error)"
         )
 
     def _table(self) -> list[str]:
-        width = max(5, *(len(name) for name in self.layers))
+        width = max([5, *(len(name) for name in self.layers if len(name) <= LONGEST_NAME)])
         lines = [f"{'layer':{width}}  {'trace':>11}  {'±':>9}  {'share':>6}  {'parameters':>10}  engine"]
         for name, trace, stderr, share in zip(self.layers, self.trace, self.stderr, self.share, strict=True):
-            size = self.parameters[name]
+            size, first = self.parameters[name], name
+            if len(name) > width:
+                lines.append(name)
+                first = ""
             lines.append(
-                f"{name:{width}}  {trace:11.4g}  {stderr:9.2g}  {share:6.1%}  {size:10,}  {self.engines[name]}"
+                f"{first:{width}}  {trace:11.4g}  {stderr:9.2g}  {share:6.1%}  {size:10,}  {self.engines[name]}"
             )
         size = sum(self.parameters.values())
         return [

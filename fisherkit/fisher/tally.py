@@ -1,11 +1,12 @@
-"""From per-image values to means and standard errors.
+"""From per-image values to means, standard errors and skewness.
 
 A group is one image, or one batch for a layer that the batch engine measures. With y_g the mean over draws of
-group g's value, n_g its images and N = sum n_g:
+group g's value, n_g its images, G groups, N = sum n_g and d_g = n_g (y_g - trace):
 
-    trace        = sum_g n_g y_g / N
-    stderr^2     = G / (G - 1) sum_g n_g^2 (y_g - trace)^2 / N^2        (over images; s / sqrt(N) for n_g = 1)
-    stderr_draws^2 = sum_g n_g^2 var_g / draws / N^2,                    var_g over the draws of group g
+    trace          = sum_g n_g y_g / N
+    stderr^2       = G / (G - 1) sum_g d_g^2 / N^2                 (over images; s / sqrt(N) for n_g = 1)
+    stderr_draws^2 = sum_g n_g^2 var_g / draws / N^2,              var_g over the draws of group g
+    skewness       = sqrt(G) sum_g d_g^3 / (sum_g d_g^2)^(3/2)     (that of the y_g where the n_g are equal)
 
 all in float64. Draws are independent between groups, so `stderr` contains their noise.
 """
@@ -18,14 +19,27 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from .intervals import normal_is_trusted
+
+WORTH_A_NOTE = 0.01  # share of the total from which a layer's interval is worth a note
+
+Part = tuple[int, int, list[tuple[Tensor, ...]]]  # batch index, images, (mean[, variance]) of every layer and the total
+State = list[Part]
+
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean with its standard error and the part of it that the draws cause."""
+    """A mean with its standard error, the part of it that the draws cause, and the skewness of the groups' values.
+
+    With a finite population the skewness counts by the share of stderr^2 that the images cause: of the whole
+    population nothing is left of it.
+    """
 
     mean: float
     stderr: float
     stderr_draws: float
+    skewness: float
+    groups: int
 
 
 @dataclass
@@ -38,29 +52,111 @@ class Column:
 
     def add(self, values: Float64[Tensor, "draws groups"], images: int) -> None:
         """One batch's values: a group an image, or one group."""
-        groups = values.shape[1]
-        self.means.append(values.mean(0))
-        if len(values) > 1:
-            self.variances.append(values.var(0))
-        self.weights.append(torch.full((groups,), images / groups, dtype=torch.float64, device=values.device))
+        self.append(values.mean(0), *([values.var(0)] if len(values) > 1 else []), images=images)
+
+    def append(self, mean: Float64[Tensor, " groups"], *variance: Float64[Tensor, " groups"], images: int) -> None:
+        """One batch's means over draws and, from two draws on, variances over draws."""
+        self.means.append(mean)
+        self.variances.extend(variance)
+        self.weights.append(torch.full_like(mean, images / len(mean)))
 
     @property
     def finite(self) -> bool:
         """Whether every value is finite."""
         return all(bool(torch.isfinite(mean).all()) for mean in self.means)
 
-    def summary(self, draws: int) -> Summary:
-        """Mean and standard errors as defined above."""
+    def summary(self, draws: int, population: int | None = None) -> Summary:
+        """Mean, standard errors and skewness as defined above; `population` as in `finite_population`."""
         y, n = torch.cat(self.means), torch.cat(self.weights)
         total, groups = n.sum(), len(y)
         mean = (n * y).sum() / total
-        stderr = math.nan
-        if groups > 1:
-            stderr = math.sqrt(float((n * (y - mean)).square().sum()) * groups / (groups - 1)) / float(total)
-        within = math.nan
+        over_images = _squared_stderr(n * (y - mean)) / total.square()
+        over_draws = torch.full_like(total, math.nan)
         if self.variances:
-            within = math.sqrt(float((n.square() * torch.cat(self.variances)).sum()) / draws) / float(total)
-        return Summary(float(mean), stderr, within)
+            over_draws = (n.square() * torch.cat(self.variances)).sum() / draws / total.square()
+        numbers = torch.stack([mean, over_images, over_draws, _skewness(n * (y - mean)), total])
+        mean_, images_, draws_, skewness, count = numbers.tolist()  # the only wait for the device
+        if population is not None:
+            check_population(population, drawn=bool(self.variances), draws=draws, images=round(count))
+            noise = draws_ if self.variances else 0.0
+            images_ = finite_population(images_, noise, round(count) / population)
+            skewness *= 1 - noise / images_ if images_ > 0 else 0.0
+        return Summary(mean_, math.sqrt(images_), math.sqrt(draws_), skewness, groups)
+
+
+def _squared_stderr(d: Float64[Tensor, " groups"]) -> Float64[Tensor, ""]:
+    """G / (G - 1) sum d^2; NaN for one group."""
+    groups = len(d)
+    return d.square().sum() * (groups / (groups - 1) if groups > 1 else math.nan)
+
+
+def _skewness(d: Float64[Tensor, " groups"]) -> Float64[Tensor, ""]:
+    """sqrt(G) sum d^3 / (sum d^2)^(3/2) of centred d; NaN for fewer than 3 groups, 0 where all are equal."""
+    if len(d) < 3:
+        return torch.full_like(d.sum(), math.nan)
+    scale = d.abs().max()  # so that cubes of very large or small values stay in range
+    u = d / torch.where(scale > 0, scale, 1.0)
+    cubes, squares = u.pow(3).sum(), torch.where(scale > 0, u.square().sum(), 1.0)
+    return cubes / squares.pow(1.5) * math.sqrt(len(d))
+
+
+def finite_population(stderr_squared: float, draws_squared: float, fraction: float) -> float:
+    """The squared standard error of the mean over a finite population, of which a fraction f = n / N was measured.
+
+    For images drawn without replacement, with s^2 the variance of the groups' means and `within` their mean variance
+    over draws (0 for exact and empirical, which draw nothing):
+
+        stderr^2 = (1 - f) s_between^2 / n + within / (draws n),        s_between^2 = s^2 - within / draws
+                 = (1 - f) stderr_squared + f draws_squared
+
+    as stderr_squared = s^2 / n and draws_squared = within / (draws n). Of the whole population, f = 1, only the
+    noise of the draws is left. The same for groups of n_g images, whose values' variance over draws contains the
+    noise that the images of a batch share.
+    Source: W. G. Cochran, Sampling Techniques (3rd ed., 1977), theorem 2.2.
+    """
+    return (1 - fraction) * stderr_squared + fraction * draws_squared if fraction < 1 else draws_squared
+
+
+def skewness_note(layers: Sequence[Summary], total: Summary) -> str | None:
+    """What to say where mean +- 1.96 stderr is not to be trusted: see `normal_is_trusted`; None where it is."""
+    watched = [s for s in layers if s.mean > WORTH_A_NOTE * total.mean]
+    skewed = [s for s in watched if not normal_is_trusted(s.skewness, s.groups)]
+    if normal_is_trusted(total.skewness, total.groups) and not skewed:
+        return None
+    where = f"{len(skewed)} of {len(watched)} layers" if skewed else "the total"
+    if skewed and not normal_is_trusted(total.skewness, total.groups):
+        where = f"the total and {where}"
+    worst = max([total, *skewed], key=lambda s: s.skewness**2 / s.groups)
+    return (
+        f"a few images carry {where} (skewness {worst.skewness:.2g} over {worst.groups}): ± 1.96 standard errors are "
+        "not a 95 % interval; use more images, or result.interval() and result.total_interval()"
+    )
+
+
+def check_population(population: int | None, *, drawn: bool, draws: int, images: int = 0) -> None:
+    """Whether a finite population can be told from what is measured.
+
+    Args:
+        population: its images.
+        drawn: whether the estimator draws (propagated, sampled).
+        draws: how many times an image.
+        images: images measured, once known.
+
+    Raises:
+        ValueError: population is smaller than what was measured, or one draw does not show the draws' own noise.
+    """
+    if population is None:
+        return
+    if population < max(1, images):
+        raise ValueError(
+            f"population must be at least the {max(1, images)} images measured; got {population!r}. It is the number "
+            "of images of which these are a sample without replacement."
+        )
+    if drawn and draws < 2:
+        raise ValueError(
+            f"draws must be at least 2 with population={population}, to tell the noise of the draws from the spread "
+            f"of the images; got {draws!r}. Use draws=2, or estimator='exact'."
+        )
 
 
 class Tally:
@@ -71,14 +167,47 @@ class Tally:
         self.total = Column()
         self.joint = joint  # some layer has one value a batch: the total can have no more
         self.images = 0
+        self.batches: list[tuple[int, int]] = []  # index and images of each batch, in the order added
 
-    def add(self, values: Mapping[str, Float64[Tensor, "draws _"]], images: int) -> None:
-        """One batch; no host synchronisation."""
+    def add(self, values: Mapping[str, Float64[Tensor, "draws _"]], images: int, *, batch: int | None = None) -> None:
+        """One batch; no host synchronisation. `batch` is its index where this is only a share of the batches."""
         for name, value in values.items():
             self.columns[name].add(value, images)
         parts = [value.mean(1, keepdim=True) if self.joint else value for value in values.values()]
         self.total.add(torch.stack([part.to(parts[0].device) for part in parts]).sum(0), images)
+        self._count(len(self.batches) if batch is None else batch, images)
+
+    def _count(self, batch: int, images: int) -> None:
+        self.batches.append((batch, images))
         self.images += images
+
+    def state(self) -> State:
+        """Everything as plain lists of tensors on the CPU, to be sent to another process."""
+        columns = [*self.columns.values(), self.total]
+        return [
+            (batch, images, [tuple(value[k].cpu() for value in (c.means, c.variances) if value) for c in columns])
+            for k, (batch, images) in enumerate(self.batches)
+        ]
+
+    def merged(self, parts: Sequence[State]) -> "Tally":
+        """The states of several tallies of these layers as one, in the order of the batches.
+
+        The numbers are those of one tally that was given all the batches, to the last bit.
+
+        Raises:
+            ValueError: a batch is missing or there twice.
+        """
+        ordered = sorted((part for state in parts for part in state), key=lambda part: part[0])
+        if [batch for batch, *_ in ordered] != list(range(len(ordered))):
+            raise ValueError(
+                f"parts must hold every batch once; got batches {', '.join(str(batch) for batch, *_ in ordered)}."
+            )
+        whole = Tally(list(self.columns), joint=self.joint)
+        for batch, images, values in ordered:
+            for column, value in zip([*whole.columns.values(), whole.total], values, strict=True):
+                column.append(*value, images=images)
+            whole._count(batch, images)
+        return whole
 
     def check_finite(self) -> None:
         """Raise FloatingPointError naming the layers whose values are not finite."""
@@ -90,7 +219,22 @@ class Tally:
                 "Check the inputs and the weights for NaN, infinity and overflow."
             )
 
-    def reached(self, rel_se: float, draws: int) -> bool:
-        """Whether the total's relative standard error is at most rel_se."""
-        summary = self.total.summary(draws)
-        return summary.stderr <= rel_se * summary.mean
+    def reached(
+        self, rel_se: float, draws: int, *, layers_above: float | None = None, population: int | None = None
+    ) -> bool:
+        """Whether the relative standard error is at most rel_se.
+
+        Args:
+            rel_se: of the total.
+            draws: an image.
+            layers_above: a share of the total: every layer that holds more must be known as well as the total;
+                None asks for the total alone.
+            population: as in `finite_population`.
+        """
+        total = self.total.summary(draws, population)
+        if not total.stderr <= rel_se * total.mean:
+            return False
+        if layers_above is None:
+            return True
+        layers = (column.summary(draws, population) for column in self.columns.values())
+        return all(s.stderr <= rel_se * s.mean for s in layers if s.mean > layers_above * total.mean)
