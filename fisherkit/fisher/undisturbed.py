@@ -1,13 +1,16 @@
 """A measurement changes nothing: what it switches, it switches back, bit for bit."""
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 BATCHNORM_POLICIES = ("eval", "train")
 
@@ -16,13 +19,16 @@ BATCHNORM_POLICIES = ("eval", "train")
 def undisturbed(model: nn.Module, *, batchnorm: str = "eval") -> Iterator[None]:
     """Evaluation mode, gradients on, autocast and TF32 off, the global random numbers set aside; then all as before.
 
-    `batchnorm="train"` puts BatchNorm modules, and only them, into training mode. Train/eval flags,
-    `requires_grad`, buffers and the states of the random number generators are restored on leaving, also after
-    an error. `.grad` is never touched: engines use `torch.autograd.grad`.
+    `batchnorm="train"` puts BatchNorm modules, and only them, into training mode. Code runs as written: nothing
+    compiled (hooks are not seen inside), no fast path of nn.Transformer (it skips modules), no hooks on parameters
+    (they change what training does with a gradient, not the Fisher information). Train/eval flags, `requires_grad`,
+    buffers, tensors that modules keep as attributes and the states of the random number generators are restored on
+    leaving, also after an error. `.grad` is never touched: engines use `torch.autograd.grad`.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [_Buffer(module, name) for module in model.modules() for name in module._buffers]
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
@@ -31,8 +37,11 @@ def undisturbed(model: nn.Module, *, batchnorm: str = "eval") -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
             stack.enter_context(_full_precision(device_of(model)))
             stack.enter_context(_random_states(device_of(model)))
+            stack.enter_context(_as_written())
+            stack.enter_context(_without_gradient_hooks(model))
             for module, _ in modes:
                 module.training = batchnorm == "train" and isinstance(module, _BatchNorm)
+            stack.enter_context(_differentiable_in_evaluation(model))
             yield
     finally:
         for module, training in modes:
@@ -41,6 +50,18 @@ def undisturbed(model: nn.Module, *, batchnorm: str = "eval") -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
         for buffer in buffers:
             buffer.restore(written=batchnorm == "train")
+        for module, before in attributes:
+            _restore_tensors(module, before)
+
+
+def _restore_tensors(module: nn.Module, before: dict[str, Any]) -> None:
+    """Plain attributes that became another tensor in a forward: caches, weights made by a hook (old weight_norm)."""
+    for name, value in list(vars(module).items()):
+        if isinstance(value, Tensor) and value is not before.get(name):
+            if name in before:
+                vars(module)[name] = before[name]
+            else:
+                del vars(module)[name]
 
 
 class _Buffer:
@@ -69,6 +90,60 @@ class _Buffer:
 def device_of(model: nn.Module) -> torch.device:
     """The device of the model's first parameter."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Eager code: torch.compile'd submodules and functions run as they are, nn.Transformer without its fast path."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        with ExitStack() as stack:
+            torch.backends.mha.set_fastpath_enabled(False)
+            if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and the import takes a second
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def hooked_parameters(model: nn.Module) -> list[str]:
+    """The parameters with a hook on their gradient (`register_hook`)."""
+    return [name for name, parameter in model.named_parameters() if parameter._backward_hooks]
+
+
+@contextmanager
+def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
+    hooked = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
+    try:
+        for parameter, _ in hooked:
+            parameter._backward_hooks = None
+        yield
+    finally:
+        for parameter, hooks in hooked:
+            parameter._backward_hooks = hooks
+
+
+@contextmanager
+def _differentiable_in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Modules whose backward pass needs more than evaluation mode.
+
+    cuDNN differentiates recurrent layers in training mode only: they get it, with their dropout at 0. A
+    DistributedDataParallel submodule must not take part in communication, nor wait for gradients to all arrive.
+    """
+    recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
+    parallel = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+    synced = [(module, module.require_backward_grad_sync, module.require_forward_param_sync) for module in parallel]
+    try:
+        for module, _ in recurrent:
+            module.training, module.dropout = True, 0.0
+        for replica in parallel:
+            replica.require_backward_grad_sync = replica.require_forward_param_sync = False
+        yield
+    finally:
+        for module, dropout in recurrent:
+            module.dropout = dropout
+        for replica, backward, forward in synced:
+            replica.require_backward_grad_sync, replica.require_forward_param_sync = backward, forward
 
 
 @contextmanager
