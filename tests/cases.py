@@ -30,9 +30,9 @@ class Case:
                 if getattr(module, "running_mean", None) is not None:
                     module.running_mean.normal_()
                     module.running_var.uniform_(0.5, 2)
-                    if module.affine:
-                        module.weight.data.uniform_(0.5, 1.5)
-                        module.bias.data.normal_()
+                if "Norm" in type(module).__name__:
+                    for parameter in module.parameters(recurse=False):
+                        parameter.data.uniform_(0.5, 1.5)
             return model, self.inputs()
 
 
@@ -251,6 +251,28 @@ class SequenceFirst(nn.Module):
         return self.out(torch.tanh(self.norm(x)).mean(0))
 
 
+class Upsampled(nn.Module):
+    """A transposed convolution told the size of its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.out = nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1), nn.Linear(3 * 6 * 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.up(x, output_size=[6, 8])).flatten(1))
+
+
+class ByKeyword(nn.Module):
+    """RMSNorm names its input x, every other layer input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.RMSNorm(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(input=self.norm(x=x))
+
+
 def patched() -> nn.Module:
     """A forward replaced on one instance, as adapters do."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
@@ -262,6 +284,10 @@ def patched() -> nn.Module:
 def conv_net(*convolutions: nn.Module, features: int, classes: int = 3) -> Callable[[], nn.Module]:
     layers = [part for conv in convolutions for part in (conv, nn.Tanh())]
     return lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, classes))
+
+
+def instance_normed(norm: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(norm, nn.Tanh(), nn.Flatten(), nn.Linear(24, 3))
 
 
 def frozen() -> nn.Module:
@@ -305,7 +331,40 @@ CASES = [
     ),
     Case("conv1d", conv_net(nn.Conv1d(2, 3, 3, stride=2, padding=2), features=3 * 5), images(2, 7), backpack=True),
     Case("conv3d", conv_net(nn.Conv3d(2, 2, 2, padding=1, stride=2), features=2 * 8), images(2, 3, 3, 3)),
-    Case("conv_transpose", conv_net(nn.ConvTranspose2d(2, 3, 3), features=3 * 25), images(2, 3, 3), closed=False),
+    Case("conv_transpose2d", conv_net(nn.ConvTranspose2d(2, 3, 3), features=3 * 25), images(2, 3, 3)),
+    Case("conv_transpose2d_gram", conv_net(nn.ConvTranspose2d(16, 8, 3, padding=1), features=32), images(16, 2, 2)),
+    Case(
+        "conv_transpose2d_strided",
+        conv_net(nn.ConvTranspose2d(2, 3, (3, 2), stride=2, padding=1, output_padding=1), features=3 * 42),
+        images(2, 3, 4),
+    ),
+    Case(
+        "conv_transpose2d_strided_gram",
+        conv_net(nn.ConvTranspose2d(24, 12, 3, stride=2, padding=1, output_padding=1, bias=False), features=12 * 16),
+        images(24, 2, 2),
+    ),
+    Case(
+        "conv_transpose2d_grouped",
+        conv_net(nn.ConvTranspose2d(4, 6, 3, groups=2, dilation=(2, 1)), features=6 * 35),
+        images(4, 3, 3),
+    ),
+    Case(
+        "conv_transpose2d_grouped_gram",
+        conv_net(nn.ConvTranspose2d(16, 16, 2, groups=2, dilation=2, padding=1), features=16 * 4),
+        images(16, 2, 2),
+    ),
+    Case(
+        "conv_transpose2d_padded_away",
+        conv_net(nn.ConvTranspose2d(2, 3, 3, stride=3, padding=2), features=3 * 25),
+        images(2, 3, 3),
+    ),
+    Case("conv_transpose1d", conv_net(nn.ConvTranspose1d(2, 3, 4, stride=3, padding=1), features=33), images(2, 4)),
+    Case(
+        "conv_transpose3d",
+        conv_net(nn.ConvTranspose3d(2, 2, 2, stride=(1, 2, 1), groups=2), features=2 * 36),
+        images(2, 2, 2, 2),
+    ),
+    Case("conv_transpose_output_size", Upsampled, images(2, 3, 4)),
     Case("batch_norm1d", lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)), images(4)),
     Case("batch_norm_no_affine", lambda: nn.Sequential(nn.BatchNorm1d(4, affine=False), nn.Linear(4, 3)), images(4)),
     Case("residual", Residual, images(2, 5, 5), backpack=True),
@@ -313,12 +372,25 @@ CASES = [
     Case("dense_concatenation", Dense, images(2, 4, 4)),
     Case("layer_norm", lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)), images(4)),
     Case("layer_norm_2d", lambda: nn.Sequential(nn.LayerNorm((3, 4)), nn.Flatten(), nn.Linear(24, 3)), images(2, 3, 4)),
+    Case("layer_norm_no_bias", lambda: nn.Sequential(nn.LayerNorm(4, bias=False), nn.Linear(4, 3)), images(4)),
+    Case("rms_norm", lambda: nn.Sequential(nn.RMSNorm(4), nn.Linear(4, 3)), images(4)),
     Case(
-        "group_norm",
-        lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 3)),
-        images(4, 3),
-        closed=False,
+        "rms_norm_2d",
+        lambda: nn.Sequential(nn.RMSNorm((3, 4), eps=0.1), nn.Flatten(), nn.Linear(24, 3)),
+        images(2, 3, 4),
     ),
+    Case("rms_norm_by_keyword", ByKeyword, images(4)),
+    Case("group_norm", lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Linear(4, 3)), images(4)),
+    Case("group_norm_1d", lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 3)), images(4, 3)),
+    Case("group_norm_2d", lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(24, 3)), images(4, 3, 2)),
+    Case("instance_norm", instance_normed(nn.InstanceNorm2d(4, affine=True)), images(4, 3, 2)),
+    Case(
+        "instance_norm_tracked",
+        instance_normed(nn.InstanceNorm2d(4, affine=True, track_running_stats=True)),
+        images(4, 3, 2),
+    ),
+    Case("instance_norm_1d", instance_normed(nn.InstanceNorm1d(4, affine=True, eps=0.1)), images(4, 6)),
+    Case("instance_norm_3d", instance_normed(nn.InstanceNorm3d(4, affine=True, bias=False)), images(4, 1, 3, 2)),
     Case("embedding", lambda: nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(18, 3)), tokens(6, 4)),
     Case(
         "embedding_padding",

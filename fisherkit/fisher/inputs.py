@@ -66,6 +66,16 @@ def call(model: nn.Module, inputs: Inputs) -> Tensor:
     return outputs
 
 
+def layer_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a layer is called on, images first, however it is passed; of an attention the query."""
+    if type(module) is not nn.MultiheadAttention:
+        return args[0] if args else kwargs.get("input", kwargs.get("x"))
+    query: Tensor = args[0] if args else kwargs["query"]
+    if query.dim() != 3:
+        return None  # one image without its dimension
+    return query if module.batch_first else query.transpose(0, 1)
+
+
 def known_length(images: Any, max_images: int | None) -> int | None:
     """The number of images that will be used, when it can be told without reading them."""
     if isinstance(images, Tensor | ImageSet):

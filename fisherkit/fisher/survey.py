@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .graph import Graph, read_graph
-from .inputs import Inputs, call, sliced
+from .inputs import Inputs, call, layer_input, sliced
 from .layers import Layer, owners
 
 SAME_OUTPUTS = 0.02  # relative; rounding of half precision stays below it
@@ -155,10 +155,9 @@ class _Observation:
             self.usage[name].differentiable = False
             self.reentrant |= _inside_checkpoint()
 
-    def left(self, name: str, inputs: Sequence[Any], output: Any) -> None:
+    def left(self, name: str, value: Any, output: Any) -> None:
         seen = self.usage[name]
         seen.calls += 1
-        value = inputs[0] if inputs else None
         seen.rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else None
         if isinstance(output, Tensor):
             self.returned[name] = output, output.grad_fn, output._version
@@ -183,7 +182,7 @@ def _observed(layers: Sequence[Layer]) -> Iterator[_Observation]:
         return lambda _, args, kwargs: seen.entered(name, [*args, *kwargs.values()])
 
     def leave(name: str) -> Any:
-        return lambda _, args, kwargs, output: seen.left(name, args or [kwargs.get("input")], output)
+        return lambda module, args, kwargs, output: seen.left(name, layer_input(module, args, kwargs), output)
 
     with _hooks(layers, enter, before=True), _hooks(layers, leave, before=False):
         yield seen

@@ -8,15 +8,16 @@ from .affine import EMBEDDING, LINEAR
 from .convolution import CONVOLUTIONS, convolution
 from .convolution_blocks import convolution_blocks
 from .form import Form
-from .normalisation import BATCH_NORM, BATCH_NORMS, LAYER_NORM
+from .normalisation import NORMALISATIONS
+from .transposed import TRANSPOSED, TRANSPOSED_FORM
 
 # exact types: a subclass may compute something else in its forward
 FORMS: dict[type[nn.Module], Form] = {
     nn.Linear: LINEAR,
     nn.Embedding: EMBEDDING,
-    nn.LayerNorm: LAYER_NORM,
     **dict.fromkeys(CONVOLUTIONS, Form(convolution, convolution_blocks)),
-    **dict.fromkeys(BATCH_NORMS, BATCH_NORM),
+    **dict.fromkeys(TRANSPOSED, TRANSPOSED_FORM),
+    **NORMALISATIONS,
 }
 
 
