@@ -1,5 +1,8 @@
-"""Losses: for the time being the protocol of old.py; likelihood.py, find.py and the rest are the one to come."""
+"""Losses: what an estimator needs of -log p(y | outputs); likelihood.py has the protocol, find.py the choice."""
 
-from .old import LOSSES, BinaryCrossEntropy, CrossEntropy, Loss, SquaredError, find_loss
+from .cross_entropy import CrossEntropy
+from .find import LOSSES, find_loss
+from .independent import BinaryCrossEntropy, SquaredError
+from .likelihood import Likelihood, Loss
 
-__all__ = ["LOSSES", "BinaryCrossEntropy", "CrossEntropy", "Loss", "SquaredError", "find_loss"]
+__all__ = ["LOSSES", "BinaryCrossEntropy", "CrossEntropy", "Likelihood", "Loss", "SquaredError", "find_loss"]

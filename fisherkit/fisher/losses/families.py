@@ -70,7 +70,7 @@ class Diagonal:
 
     def propagated(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
         """root * eps."""
-        return self.root * signs(uniforms).view(self.root.shape)
+        return self.root * signs(uniforms).reshape(self.root.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ class _Independent:
 
     def propagated(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
         """root * eps."""
-        return self.root(self.outputs.double()) * signs(uniforms).view(self.outputs.shape)
+        return self.root(self.outputs.double()) * signs(uniforms).reshape(self.outputs.shape)
 
     def root(self, z: Tensor) -> Tensor:
         """Square root of the diagonal of H at outputs z, one by one."""
@@ -62,7 +62,7 @@ class BernoulliLikelihood(_Independent):
         """p - y with y = 1 where the uniform number is below p."""
         z = self.outputs.double()
         p = z.sigmoid()
-        return torch.where(uniforms.view(z.shape) < p, -(-z).sigmoid(), p)
+        return torch.where(uniforms.reshape(z.shape) < p, -(-z).sigmoid(), p)
 
     def score(self) -> Tensor:
         """p - label, labels in [0, 1]; written so that neither p close to 1 nor p close to 0 cancels."""
@@ -93,7 +93,7 @@ class GaussianLikelihood(_Independent):
     def sampled(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
         """z - y for y = z + a standard normal number, by inversion at the uniform numbers."""
         normal: Tensor = torch.special.ndtri(uniforms.clamp_min(torch.finfo(torch.float64).tiny))
-        return -normal.view(self.outputs.shape)
+        return -normal.reshape(self.outputs.shape)
 
     def score(self) -> Tensor:
         """z - label."""

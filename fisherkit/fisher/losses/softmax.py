@@ -11,7 +11,7 @@ from torch import Tensor
 from .likelihood import need_labels, signs
 
 # Outputs worked on at once. A float64 copy of 8 x 128 tokens of 50,257 classes is 0.4 GB; of a block it is 0.5 MB on a
-# CPU, where it fits the cache (1.0 s against 1.2 to 1.9 s with 2**18 to 2**21), 32 MB on a GPU, which wants few kernels.
+# CPU, where it fits the cache (1.0 s against 1.2 to 1.9 s with 2**18 to 2**21), 32 MB on a GPU: few kernels.
 BLOCKS = {"cpu": 2**16}
 BLOCK = 2**22
 
