@@ -35,15 +35,24 @@ class CallableLoss:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def check(self, outputs: Tensor) -> None:
-        """Call it on the outputs, and on the first image alone: the results must fit and agree."""
+        """Call it on the outputs, and on the first and the last image alone: the results must fit and agree."""
         check_any_shape(outputs)
-        whole, alone = self.likelihood(outputs, None), self.likelihood(outputs[:1], None)
-        if isinstance(whole, DistributionLikelihood) and isinstance(alone, DistributionLikelihood):
-            _check_distribution(whole, alone)
-        elif isinstance(whole, SquareRootLikelihood) and isinstance(alone, SquareRootLikelihood):
-            same = whole.root.shape[1:] == alone.root.shape[1:]
-            if not same or not _close(whole.root[:1], alone.root):
-                raise ValueError(_MIXES)
+        whole = self.likelihood(outputs, None)
+        for i in {0, len(outputs) - 1}:
+            alone = self.likelihood(outputs[i : i + 1], None)
+            if isinstance(whole, DistributionLikelihood) and isinstance(alone, DistributionLikelihood):
+                same = _same_distribution(whole, alone, i)
+            else:
+                assert isinstance(whole, SquareRootLikelihood)
+                assert isinstance(alone, SquareRootLikelihood)
+                same = whole.root.shape[1:] == alone.root.shape[1:] and _close(whole.root[i : i + 1], alone.root)
+            if not same:
+                raise ValueError(
+                    "loss must give each image's result from its own outputs alone; it gave another one for an image "
+                    "when the other images were left out. Do not sum, average or normalise over the first dimension."
+                )
+        if isinstance(whole, DistributionLikelihood):
+            _check_dependence(whole)
 
     def likelihood(self, outputs: Tensor, labels: Tensor | None) -> Likelihood:
         """What the callable returns for these outputs.
@@ -76,32 +85,30 @@ class CallableLoss:
         return DistributionLikelihood(self.function, z, made, labels)
 
 
-_MIXES = (
-    "loss must give each image's distribution from its own outputs alone; for the first image it gave another one "
-    "when the other images were left out. Do not sum, average or normalise over the first dimension."
-)
-
-
-def _check_distribution(whole: DistributionLikelihood, alone: DistributionLikelihood) -> None:
-    """The first image's distribution must be the same alone, and depend on its outputs."""
+def _same_distribution(whole: DistributionLikelihood, alone: DistributionLikelihood, image: int) -> bool:
+    """Whether both give one image's outcome the same probability."""
     d, one = whole.distribution, alone.distribution
     if d.batch_shape[1:] != one.batch_shape[1:] or d.event_shape != one.event_shape:
-        raise ValueError(_MIXES)
-    half = torch.full((len(whole.z),), 0.5, dtype=torch.float64)
-    y = drawn(whole.function, whole.z.detach(), half)
+        return False
+    y = _outcomes(whole)
+    return _close(d.log_prob(y)[image : image + 1], one.log_prob(y[image : image + 1]))
+
+
+def _check_dependence(whole: DistributionLikelihood) -> None:
     with torch.enable_grad():
-        log_p, log_p_alone = d.log_prob(y), one.log_prob(y[:1])
-    if not _close(log_p[:1], log_p_alone):
-        raise ValueError(_MIXES)
-    depends = log_p.requires_grad
-    if depends:
-        (gradient,) = torch.autograd.grad(log_p.sum(), whole.z, retain_graph=True, allow_unused=True)
-        depends = gradient is not None
-    if not depends:
+        log_p = whole.distribution.log_prob(_outcomes(whole)).sum()
+    gradient = None
+    if log_p.requires_grad:
+        (gradient,) = torch.autograd.grad(log_p, whole.z, retain_graph=True, allow_unused=True)
+    if gradient is None:
         raise ValueError(
             "loss must give a distribution that depends on the outputs; log_prob has no gradient in them. "
             "Do not detach them or leave torch."
         )
+
+
+def _outcomes(whole: DistributionLikelihood) -> Tensor:
+    return drawn(whole.function, whole.z.detach(), torch.full((len(whole.z),), 0.5, dtype=torch.float64))
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
