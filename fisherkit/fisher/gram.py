@@ -4,12 +4,13 @@ With the M score vectors u = J_l^T v of a layer as the rows of G [M, parameters]
 
     F_l = G^T G / N      and      K_l = G G^T / N      have the same nonzero eigenvalues,
 
-so the smaller of the two is formed, in float64, lower triangle only. G itself is held where it is smaller than
-what it is made of; otherwise it is built piece by piece (K = sum over pieces of piece @ piece^T), or K is had
-from inner products without G (forms/pairs.py), whichever takes fewer multiply-adds.
+in float64, lower triangle only. G itself is held where it is smaller than what it is made of; otherwise it is built
+piece by piece (K = sum over pieces of piece @ piece^T), or K is had from inner products without G (forms/pairs.py),
+whichever takes fewer multiply-adds. What is chosen depends on shapes alone, so that the bits do not depend on the
+memory that happens to be free.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -18,7 +19,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .forms.form import Form
+from .forms.form import PIECE, Form
 from .forms.pairs import has_pairs, positions, similarity
 from .layers import Layer
 
@@ -43,24 +44,25 @@ class Factors:
         return each if torch.equal(self.image, ordered) else None
 
 
-def gram_of_gradients(
-    parts: Sequence[Float[Tensor, "vectors _"]], *, small: bool = True
-) -> Float64[Tensor, "side side"]:
-    """The smaller of G G^T and G^T G for the columns of G given in parts; `small=False`: G G^T."""
-    vectors, parameters = len(parts[0]), sum(part.shape[1] for part in parts)
-    if small and parameters < vectors:
-        g = torch.cat([part.double() for part in parts], 1)
-        return g.T @ g
-    total = _square(parts[0])
-    for part in parts:
-        for columns in part.split(max(1, 2**24 // vectors), 1):
-            add_lower(total, columns.double())
+def gram_of_gradients(g: Float[Tensor, "vectors numbers"]) -> Float64[Tensor, "vectors vectors"]:
+    """G G^T (lower triangle)."""
+    total = _square(g)
+    for columns in g.split(max(1, PIECE // len(g)), 1):
+        add_lower(total, columns.double())
     return total
+
+
+def moment_of_gradients(g: Float[Tensor, "vectors numbers"]) -> Float64[Tensor, "numbers numbers"]:
+    """G^T G, for fewer numbers than vectors."""
+    g = g.double()
+    return g.T @ g
 
 
 def gram(layer: Layer, form: Form, factors: Factors) -> Float64[Tensor, "vectors vectors"]:
     """G G^T (lower triangle) by the cheaper of pieces of G and pairwise inner products."""
-    if _pairs_are_cheaper(layer, factors):
+    vectors, images = len(factors.gradients), len(factors.inputs)
+    cheaper = pairs_are_cheaper(layer, vectors=vectors, images=images, places=places_of(layer, factors.gradients))
+    if factors.each is not None and cheaper:
         return gram_by_pairs(layer, factors)
     return gram_by_pieces(layer, form, factors)
 
@@ -76,7 +78,7 @@ def gram_by_pieces(layer: Layer, form: Form, factors: Factors) -> Float64[Tensor
 def gram_by_pairs(layer: Layer, factors: Factors) -> Float64[Tensor, "vectors vectors"]:
     """Inner products between some vectors of some images and some of others at a time."""
     sizes, total = tuple(factors.gradients.shape[2:]), _square(factors.gradients)
-    parts = list(_parts(factors, _positions(layer, factors.gradients)))
+    parts = list(_parts(factors, places_of(layer, factors.gradients)))
     for index, (images, rows) in enumerate(parts):
         g = positions(layer, factors.gradients[rows])
         for others, columns in parts[: index + 1]:
@@ -118,16 +120,15 @@ def add_lower(total: Float64[Tensor, "m m"], rows: Float64[Tensor, "m p"]) -> No
         total[start:stop, :stop].addmm_(rows[start:stop], rows[:stop].T)
 
 
-def _pairs_are_cheaper(layer: Layer, factors: Factors) -> bool:
+def pairs_are_cheaper(layer: Layer, *, vectors: int, images: int, places: int) -> bool:
     """By multiply-adds, for M vectors of N images, T positions, P parameters, I inputs and O outputs of a position:
 
     pieces  M^2 P / 2 + M T P;     pairs  M^2 T^2 (O + cost of a number) / 2 + N^2 T^2 I / 2.
     """
-    if not has_pairs(layer) or factors.each is None:
+    if not has_pairs(layer):
         return False
-    vectors, images, outputs = len(factors.gradients), len(factors.inputs), _outputs(layer)
-    places, parameters = _positions(layer, factors.gradients), layer.size
-    pieces = vectors**2 * parameters / 2 + vectors * places * parameters
+    outputs, numbers = _outputs(layer), layer.size
+    pieces = vectors**2 * numbers / 2 + vectors * places * numbers
     products = (vectors * places) ** 2 * (outputs + ELEMENT_COST) / 2
     near = (images * places) ** 2 * layer.parameters["weight"].numel() / outputs / 2
     return products + near < pieces
@@ -138,5 +139,6 @@ def _outputs(layer: Layer) -> int:
     return weight.shape[1] if isinstance(layer.module, nn.Embedding) else weight.shape[0]
 
 
-def _positions(layer: Layer, g: Tensor) -> int:
+def places_of(layer: Layer, g: Tensor) -> int:
+    """The number of positions at which the layer applies its weight, from its output gradient."""
     return prod(g.shape[2:]) if isinstance(layer.module, _ConvNd) else prod(g.shape[1:-1])

@@ -1,0 +1,258 @@
+"""`fisher_spectrum`: eigenvalues of each layer's Fisher on a sample, from the Gram matrix of its score vectors."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .forms.table import find_form
+from .gram import Factors, gram, gram_of_gradients, moment_of_gradients
+from .inputs import batches, call
+from .layers import frozen_parameters, trainable_layers, unwrapped
+from .losses import find_loss
+from .measurement import SURVEYED_IMAGES
+from .noise import ImageNoise
+from .notes import _has_unset_statistics
+from .plan import Plan, make_plan, settle_vmap
+from .scores import Built, Piece, Sample, collect, make_pieces
+from .spectrum_result import FisherSpectrum
+from .spectrum_values import LayerSpectrum, layer_spectrum
+from .survey import survey
+from .undisturbed import device_of, undisturbed
+from .vectors import Estimator
+
+SPECTRUM_ENGINES = ("auto", "ghost", "vmap")
+MATRICES = 4  # as large as a Gram matrix, that are held at once
+
+
+def fisher_spectrum(
+    model: nn.Module,
+    images: Any,
+    labels: Tensor | None = None,
+    *,
+    k: int = 10,
+    loss: Any = "cross_entropy",
+    estimator: str = "exact",
+    engine: str = "auto",
+    draws: int = 1,
+    max_images: int | None = 100,
+    batch_size: int | None = None,
+    seed: int = 0,
+    max_memory: int | None = None,
+) -> FisherSpectrum:
+    """The k largest eigenvalues of each layer's Fisher matrix on a sample of images, and its effective rank.
+
+        F_l = 1/N sum_i J_l^T H J_l = 1/N sum_i sum_c u_ic u_ic^T,    u_ic = J_l^T s_ic,    sum_c s_ic s_ic^T = H
+
+    for the N images. With the M = N * columns score vectors u as the rows of G, the eigenvalues of F_l = G^T G / N that
+    are not zero are those of the Gram matrix G G^T / N [M, M], which is summed in float64 without holding G, a
+    layer's gradients of every image, where that is large. Exact for the sample; see `FisherSpectrum` for what that
+    says about the images' distribution. With estimator="propagated" or "sampled" it is the spectrum of the drawn
+    sample, 1/(N draws) sum v v^T, whose mean over draws is F_l: for outputs so many that M columns would be too many.
+
+    It costs one forward and `columns` backward passes for each group of layers that fits into `max_memory`, and
+    M^2 multiply-adds for each parameter (fewer where inner products come without gradients), M^3 for the eigenvalues.
+    Measuring changes nothing: flags, buffers, `.grad`, hooks and random states are as before.
+
+    Args:
+        model: any module, as for `fisher_trace`; BatchNorm uses its running statistics.
+        images: as for `fisher_trace`; all of them are held.
+        labels: class indices [images], when `images` is a tensor; needed by the empirical Fisher only.
+        k: how many eigenvalues of each layer.
+        loss: as for `fisher_trace`.
+        estimator: exact, propagated or sampled (of drawn vectors), empirical (the Fisher of the given labels).
+        engine: auto (ghost; what has no closed form by vmap, or one image at a time), ghost or vmap.
+        draws: random vectors an image, for propagated and sampled.
+        max_images: use the first so many images at most.
+        batch_size: images in one pass, for tensors and ImageSets.
+        seed: of the draws.
+        max_memory: bytes that score vectors and Gram matrices may take at once, beside the passes themselves; by
+            default half of what is free.
+
+    Raises:
+        ValueError: an argument or the model does not fit; the message names it and the remedy.
+        FloatingPointError: score vectors of a layer are not finite; the message names it.
+    """
+    _check(k=k, max_images=max_images, batch_size=batch_size, max_memory=max_memory, engine=engine)
+    chosen, found_loss, model = Estimator(estimator, draws), find_loss(loss), unwrapped(model)
+    with undisturbed(model):
+        stream = batches(images, labels, size=batch_size, max_images=max_images, device=device_of(model))
+        sample = Sample(model, list(stream), found_loss, chosen, ImageNoise(seed))
+        plan = _plan(sample, engine)
+        columns = _columns(sample)
+        groups = grouped(make_pieces(sample, plan, columns=columns), sample, columns=columns, max_memory=max_memory)
+        spectra = _spectra(sample, groups, k=k)
+    vectors = sample.images * columns
+    return _result(sample, plan, spectra, seed=seed, passes=len(groups), vectors=vectors)
+
+
+def _check(*, engine: str, **counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value!r}.")
+    if engine not in SPECTRUM_ENGINES:
+        raise ValueError(
+            f"engine must be one of {', '.join(SPECTRUM_ENGINES)} for a spectrum, which needs the gradients of each "
+            f"image; got {engine!r}."
+        )
+
+
+def _plan(sample: Sample, engine: str) -> Plan:
+    """Survey the model on a few images and choose the engines."""
+    if not sample.batches:
+        raise ValueError("images must hold at least one image; got none.")
+    if sample.estimator.name == "empirical" and any(batch.labels is None for batch in sample.batches):
+        raise ValueError("labels must be given for estimator='empirical'; got None.")
+    few = sample.batches[0].head(SURVEYED_IMAGES)
+    layers = trainable_layers(sample.model)
+    found = survey(sample.model, few.inputs, layers, sample.loss.check)
+    if found.joint is not None:
+        raise ValueError(
+            f"{found.joint}, so that the images of a batch form one joint model, and the scores of single images, of "
+            "which a spectrum is made, are not defined. Use a model whose BatchNorm has running statistics."
+        )
+    plan = make_plan(layers, found, engine=engine, stochastic=False, batchnorm="eval")
+    return settle_vmap(plan, sample.model, few.inputs, sample.vectors(0, few.labels), asked=engine == "vmap")
+
+
+def _columns(sample: Sample) -> int:
+    """Vectors an image, of the first image."""
+    one = sample.batches[0].head(1)
+    with torch.no_grad():
+        return len(sample.vectors(0, one.labels)(call(sample.model, one.inputs)))
+
+
+def grouped(pieces: Sequence[Piece], sample: Sample, *, columns: int, max_memory: int | None) -> list[list[Piece]]:
+    """The pieces in order, as many in a group as fit into `max_memory`.
+
+    Raises:
+        ValueError: a single piece does not fit; says what it needs, and how many images would fit.
+    """
+    limit = max_memory or default_memory(device_of(sample.model))
+    vectors = sample.images * columns
+    matrices = MATRICES * 8 * vectors**2
+    groups: list[list[Piece]] = []
+    for piece in pieces:
+        if matrices + piece.held_bytes + piece.working_bytes > limit:
+            raise ValueError(_why_too_large(piece, sample.images, columns, limit))
+        together = [*groups[-1], piece] if groups else []
+        held, working = sum(p.held_bytes for p in together), max((p.working_bytes for p in together), default=0)
+        if together and matrices + held + working <= limit:
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return groups
+
+
+def default_memory(device: torch.device) -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _why_too_large(piece: Piece, images: int, columns: int, limit: int) -> str:
+    each = (piece.held_bytes + piece.working_bytes) / images
+
+    def needed(count: int) -> float:
+        return count * each + MATRICES * 8 * (count * columns) ** 2
+
+    fitting = next((count for count in range(images - 1, 0, -1) if needed(count) <= limit), None)
+    remedy = f"use max_images={fitting}" if fitting else "raise it"
+    return (
+        f"max_memory must be at least {needed(images):,.0f} bytes for layer {piece.layer.name!r} "
+        f"({images * columns:,} score vectors: {images} images x {columns}); got {limit:,} (by default half of what is "
+        f"free); {remedy}" + (", or estimator='propagated' (one vector an image)." if columns > 1 else ".")
+    )
+
+
+def _spectra(sample: Sample, groups: Sequence[Sequence[Piece]], *, k: int) -> dict[str, LayerSpectrum]:
+    """Layer after layer; a layer in several pieces is summed over them."""
+    spectra: dict[str, LayerSpectrum] = {}
+    total: Tensor | None = None
+    weight = 1 / (sample.images * sample.estimator.draws)
+    for group in groups:
+        held = collect(sample, group)
+        for piece in group:
+            scores = held.pop(0)
+            lower = _gram(piece, scores)
+            total = lower if total is None else total.add_(lower)
+            if piece.last:
+                moment = _moment(piece, scores)
+                spectra[piece.layer.name] = layer_spectrum(total, scores.image, moment=moment, k=k, weight=weight)
+                total = None
+    return spectra
+
+
+def _gram(piece: Piece, scores: Built | Factors) -> Tensor:
+    """The Gram matrix of the piece's score vectors, lower triangle.
+
+    Raises:
+        FloatingPointError: some are not finite.
+    """
+    form = find_form(piece.layer)
+    if isinstance(scores, Built):
+        lower = gram_of_gradients(scores.gradients)
+    else:
+        assert form is not None
+        lower = gram(piece.layer, form, scores)
+    if not bool(torch.isfinite(lower.diagonal()).all()):
+        raise FloatingPointError(
+            f"Fisher spectrum is not finite for layer {piece.layer.name!r}. "
+            "Check the inputs and the weights for NaN, infinity and overflow."
+        )
+    return lower
+
+
+def _moment(piece: Piece, scores: Built | Factors) -> Tensor | None:
+    """G^T G where that is smaller than G G^T and G is at hand."""
+    if not isinstance(scores, Built) or piece.pieces > 1 or scores.gradients.shape[1] >= len(scores.gradients):
+        return None
+    return moment_of_gradients(scores.gradients)
+
+
+def _result(
+    sample: Sample, plan: Plan, spectra: dict[str, LayerSpectrum], *, seed: int, passes: int, vectors: int
+) -> FisherSpectrum:
+    found = [spectra[layer.name] for layer in plan.layers]
+    parameter = next(iter(plan.layers[0].parameters.values()))
+    return FisherSpectrum(
+        layers=tuple(layer.name for layer in plan.layers),
+        eigenvalues=np.stack([one.eigenvalues for one in found]),
+        trace=np.array([one.trace for one in found]),
+        effective_rank=np.array([one.effective_rank for one in found]),
+        effective_rank_corrected=np.array([one.corrected.value for one in found]),
+        effective_rank_stderr=np.array([one.corrected.stderr for one in found]),
+        images=sample.images,
+        vectors=vectors,
+        draws=sample.estimator.draws,
+        engines=plan.engines,
+        parameters={layer.name: layer.size for layer in plan.layers},
+        frozen_parameters=frozen_parameters(sample.model),
+        estimator=sample.estimator.name,
+        loss=sample.loss.name,
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+        seed=seed,
+        passes=passes,
+        notes=tuple(_notes(sample, spectra)),
+    )
+
+
+def _notes(sample: Sample, spectra: dict[str, LayerSpectrum]) -> Iterator[str]:
+    """What a reader must know before trusting the numbers."""
+    if sample.estimator.stochastic:
+        yield (
+            f"eigenvalues and rank are those of {sample.estimator.draws} drawn vector(s) an image, not of the Fisher "
+            "matrix itself (estimator='exact'); the corrected rank estimates the same for both."
+        )
+    unused = [name for name, spectrum in spectra.items() if spectrum.trace == 0]
+    if unused:
+        yield f"the outputs do not depend on {', '.join(unused)}: trace 0."
+    if _has_unset_statistics(sample.model):
+        yield (
+            "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
+            "through the model in training mode."
+        )
+    if frozen_parameters(sample.model):
+        yield f"{frozen_parameters(sample.model):,} frozen parameters (requires_grad=False) are not measured."

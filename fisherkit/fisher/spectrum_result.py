@@ -1,0 +1,105 @@
+"""The result of `fisher_spectrum`: a frozen value that carries everything a reader must know about the numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .result import LONGEST_NAME, Values
+from .vectors import STOCHASTIC
+
+
+@dataclass(frozen=True, eq=False)
+class FisherSpectrum:
+    """The leading eigenvalues of each layer's Fisher matrix on a sample of images, and its effective rank.
+
+    F_l = 1/N sum_i sum_c u_ic u_ic^T, the score vectors u_ic = J_l^T s_ic of the N images in the layer's parameters.
+    Eigenvalues, `trace` and `effective_rank` = (tr F_l)^2 / ||F_l||^2 (the participation ratio: r equal eigenvalues
+    give r) are exact for this sample; natural logarithm: nats^2. As estimates over the images' distribution the
+    largest eigenvalues are biased upwards and the effective rank downwards, since F_l of N images has at most
+    N * columns eigenvalues; more images show by how much. `effective_rank_corrected` does not have that bias (it
+    compares different images only), and `effective_rank_stderr` is its jackknife standard error; NaN where they
+    cannot be told.
+    """
+
+    layers: tuple[str, ...]
+    eigenvalues: Values  # [layers, k], descending, zero past the rank
+    trace: Values  # [layers]
+    effective_rank: Values  # [layers]; 0 where the trace is 0
+    effective_rank_corrected: Values  # [layers]
+    effective_rank_stderr: Values  # [layers], of the corrected one
+    images: int
+    vectors: int  # score vectors of each layer: the most its rank can be
+    draws: int
+    engines: Mapping[str, str]  # layer -> engine
+    parameters: Mapping[str, int]  # layer -> number of trainable parameters
+    frozen_parameters: int  # parameters with requires_grad=False, which are not measured
+    estimator: str
+    loss: str
+    dtype: str
+    device: str
+    seed: int
+    passes: int  # forward passes over the images that max_memory made it take
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, layer: str) -> Values:
+        """The eigenvalues of one layer."""
+        if layer not in self.layers:
+            raise KeyError(f"no layer {layer!r}; the layers are {', '.join(self.layers)}")
+        own: Values = self.eigenvalues[self.layers.index(layer)]
+        return own
+
+    @property
+    def k(self) -> int:
+        """How many eigenvalues of each layer there are."""
+        return int(self.eigenvalues.shape[1])
+
+    @property
+    def top(self) -> Values:
+        """The largest eigenvalue of each layer."""
+        largest: Values = self.eigenvalues[:, 0]
+        return largest
+
+    def share_of_top(self, k: int) -> Values:
+        """The share of each layer's trace in its k largest eigenvalues; NaN where the trace is 0.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if not 1 <= k <= self.k:
+            raise ValueError(f"k must be from 1 to {self.k}, the eigenvalues that were computed; got {k!r}.")
+        shares: Values = np.full(len(self.layers), np.nan)
+        return np.divide(self.eigenvalues[:, :k].sum(1), self.trace, out=shares, where=self.trace > 0)
+
+    def __str__(self) -> str:
+        return "\n".join([self._title(), *self._table(), *(f"note: {note}" for note in self.notes)])
+
+    def _title(self) -> str:
+        kind = "Empirical" if self.estimator == "empirical" else "True"
+        drawn = f", {self.draws} draw{'s' if self.draws > 1 else ''}" if self.estimator in STOCHASTIC else ""
+        return (
+            f"{kind} Fisher spectrum, {self.estimator}{drawn}, {self.images} images, {self.vectors:,} score vectors, "
+            f"{self.loss}, {self.dtype}, seed {self.seed} (nats²)"
+        )
+
+    def _table(self) -> list[str]:
+        width = max([5, *(len(name) for name in self.layers if len(name) <= LONGEST_NAME)])
+        lines = [
+            f"{'layer':{width}}  {'trace':>10}  {'largest':>10}  {f'top {self.k}':>6}  {'rank':>7}  "
+            f"{'corrected':>9}  {'±':>7}  {'parameters':>10}  engine"
+        ]
+        for index, name in enumerate(self.layers):
+            first = name
+            if len(name) > width:
+                lines.append(name)
+                first = ""
+            lines.append(f"{first:{width}}  {self._row(index)}")
+        return lines
+
+    def _row(self, index: int) -> str:
+        name = self.layers[index]
+        return (
+            f"{self.trace[index]:10.4g}  {self.top[index]:10.4g}  {self.share_of_top(self.k)[index]:6.1%}  "
+            f"{self.effective_rank[index]:7.4g}  {self.effective_rank_corrected[index]:9.4g}  "
+            f"{self.effective_rank_stderr[index]:7.2g}  {self.parameters[name]:10,}  {self.engines[name]}"
+        )
