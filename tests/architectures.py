@@ -413,7 +413,7 @@ class Adversarial(nn.Module):
         self.first, self.out = nn.Linear(3, 4), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.relu_(self.first(x.clone().requires_grad_())))
+        return self.out(F.relu_(self.first(x.clone().requires_grad_())).sum(1))
 
 
 ARCHITECTURES = [
@@ -432,9 +432,7 @@ ARCHITECTURES = [
     Architecture("mobilenet", mobilenet, images(2, 6, 6), classes(3)),
     Architecture("densenet", DenseNet, images(2, 4, 4), classes(3)),
     Architecture("unet", UNet, images(1, 4, 4), classes(3, 4, 4), "pixel_cross_entropy"),
-    Architecture(
-        "lstm", lambda: Recurrent(nn.LSTM), tokens(4, 6), classes(3), rest={"rnn": NO_FORM}, slow="loop"
-    ),
+    Architecture("lstm", lambda: Recurrent(nn.LSTM), tokens(4, 6), classes(3), rest={"rnn": NO_FORM}, slow="loop"),
     Architecture(
         "gru_bidirectional",
         lambda: Recurrent(nn.GRU, bidirectional=True),
@@ -450,9 +448,7 @@ ARCHITECTURES = [
         classes(3),
         rest={"cell": NO_FORM, "mix": "it is called 3 times"},
     ),
-    Architecture(
-        "vision_transformer", VisionTransformer, images(2, 4, 4), classes(3), rest={"(model)": NO_FORM}
-    ),
+    Architecture("vision_transformer", VisionTransformer, images(2, 4, 4), classes(3), rest={"(model)": NO_FORM}),
     Architecture("transformer_encoder", Encoder, padded_tokens, classes(3)),
     Architecture(
         "gpt",
@@ -460,7 +456,7 @@ ARCHITECTURES = [
         tokens(3, 5),
         classes(5, 3),
         "token_cross_entropy",
-        rest={"tokens": "its weights are tied", "places": "it is called with 3 rows"},
+        rest={"tokens": "its weights are tied", "places": "the rows of its input are not the images"},
     ),
     Architecture("convnext", ConvNeXt, images(2, 4, 4), classes(3), rest={"block": NO_FORM}),
     Architecture("mlp_mixer", Mixer, images(4, 3), classes(3)),

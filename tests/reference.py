@@ -31,6 +31,11 @@ def layer_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return layers
 
 
+def real(g: Tensor) -> Tensor:
+    """A complex parameter is two real ones."""
+    return torch.view_as_real(g) if g.is_complex() else g
+
+
 def jacobians(model, inputs, i) -> dict[str, Tensor]:
     """d outputs / d theta_l for image i: [outputs, parameters of l]."""
     z = outputs(model, rows(inputs, i)).reshape(-1)
@@ -40,7 +45,7 @@ def jacobians(model, inputs, i) -> dict[str, Tensor]:
         for name, parameters in layers.items():
             grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
             flat = [
-                (torch.zeros_like(p) if g is None else g.to_dense()).reshape(-1)
+                real(torch.zeros_like(p) if g is None else g.to_dense()).reshape(-1)
                 for g, p in zip(grads, parameters, strict=True)
             ]
             dense[name].append(torch.cat(flat))
@@ -48,8 +53,10 @@ def jacobians(model, inputs, i) -> dict[str, Tensor]:
 
 
 def hessian(z: Tensor, loss: str) -> Tensor:
-    """H of -log p(y | z) in z by definition, for one image's outputs z."""
-    z = z.detach()
+    """H of -log p(y | z) in z by definition, for one image's outputs z, flattened."""
+    if z.dim() > 1 and "cross_entropy" in loss and "binary" not in loss:
+        return hessian_over_positions(z.detach(), loss)
+    z = z.detach().reshape(-1)
     if loss == "cross_entropy":
         p = torch.softmax(z, 0)
         return torch.diag(p) - torch.outer(p, p)
@@ -59,11 +66,22 @@ def hessian(z: Tensor, loss: str) -> Tensor:
     return torch.eye(len(z), dtype=z.dtype)
 
 
+def hessian_over_positions(z: Tensor, loss: str) -> Tensor:
+    """Of softmax cross-entropy summed over positions: only log Z of each position is not linear in z."""
+    dim = -1 if "token" in loss else 0  # of the classes
+
+    def log_z(flat: Tensor) -> Tensor:
+        values = torch.logsumexp(flat.reshape(z.shape), dim)
+        return (values[:-1] if loss == "next_token_cross_entropy" else values).sum()
+
+    return torch.autograd.functional.hessian(log_z, z.reshape(-1))
+
+
 def exact_per_image(model, inputs, loss="cross_entropy") -> dict[str, Tensor]:
     """tr(J_l^T H J_l) for every image: {layer: [images]}."""
     values = {name: [] for name in layer_parameters(model)}
     for i in range(count(inputs)):
-        h = hessian(outputs(model, rows(inputs, i)).reshape(-1), loss)
+        h = hessian(outputs(model, rows(inputs, i))[0], loss)
         for name, j in jacobians(model, inputs, i).items():
             values[name].append(torch.einsum("kp,kl,lp->", j, h, j))
     return {name: torch.stack(v).detach() for name, v in values.items()}

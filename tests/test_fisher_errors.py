@@ -3,10 +3,13 @@
 import pytest
 import torch
 from cases import BY_NAME, Energy, Residual, patched
-from reference import exact_per_image
+from reference import exact_per_image, given_per_batch, given_per_image
 from torch import nn
 
 from fisherkit.fisher import fisher_trace
+from fisherkit.fisher.losses import find_loss
+from fisherkit.fisher.noise import ImageNoise
+from fisherkit.fisher.vectors import Estimator
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")  # a note on its speed
 
@@ -116,34 +119,61 @@ def test_reentrant_checkpointing_is_refused():
         fisher_trace(Checkpointed(), torch.randn(3, 4))
 
 
-def test_a_layer_called_twice_only_on_later_batches_is_noticed():
-    class Sometimes(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
+class Sometimes(nn.Module):
+    """Calls a layer twice for images that the survey does not see."""
 
-        def forward(self, x):
-            return self.fc(self.fc(x)) if x[0, 0] > 100 else self.fc(x)
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
 
+    def forward(self, x):
+        return self.fc(self.fc(x)) if x[0, 0] > 100 else self.fc(x)
+
+
+class Skips(nn.Module):
+    """Leaves a layer out for images that the survey does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(x if x[0, 0] > 100 else self.fc(x))
+
+
+OTHER_PATHS = {
+    "called_twice": (Sometimes, "was called twice on this batch"),
+    "closes": (Skips, "had no gradient on this batch, though the outputs depended on it for the first images"),
+}
+
+
+@pytest.mark.parametrize(("kind", "what"), OTHER_PATHS.values(), ids=OTHER_PATHS)
+def test_another_path_on_later_batches_is_refused_by_ghost(kind, what: str):
     inputs = torch.zeros(4, 4)
     inputs[2:] = 101
-    with pytest.raises(ValueError, match=r"layer 'fc' was called twice on this batch.*engine='batch'"):
-        fisher_trace(Sometimes(), inputs, batch_size=2)
+    with pytest.raises(ValueError, match=rf"layer 'fc' {what}.*different paths.*engine='auto'"):
+        fisher_trace(kind(), inputs, batch_size=2, engine="ghost")
 
 
-def test_a_path_that_closes_on_later_batches_is_noticed():
-    class Skips(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
-
-        def forward(self, x):
-            return self.out(x if x[0, 0] > 100 else self.fc(x))
-
-    inputs = torch.zeros(4, 4)
-    inputs[2:] = 101
-    with pytest.raises(ValueError, match=r"layer 'fc': no gradient arrived.*different paths"):
-        fisher_trace(Skips(), inputs, batch_size=2)
+@pytest.mark.parametrize(("kind", "what"), OTHER_PATHS.values(), ids=OTHER_PATHS)
+def test_another_path_on_later_batches_is_measured_by_another_engine_from_there_on(kind, what: str):
+    model = kind().double()
+    inputs = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    inputs[3:, 0] = 101
+    result = fisher_trace(model, inputs, batch_size=3, estimator="exact")
+    reference = exact_per_image(model, inputs)
+    for layer, values in reference.items():
+        assert result[layer] == pytest.approx(float(values.mean()), rel=1e-10)
+        assert result.stderr[result.layers.index(layer)] == pytest.approx(float(values.std()) / 6**0.5, rel=1e-10)
+    assert result.engines["fc"] == "loop"
+    assert what in result.reasons["fc"]
+    drawn = fisher_trace(model, inputs, batch_size=3, seed=3)
+    z = torch.cat([model(inputs[:3]), model(inputs[3:])]).detach()
+    likelihood = find_loss("cross_entropy").likelihood(z, None)
+    v = Estimator("propagated").vectors(likelihood, ImageNoise(3).uniforms(0, (6, 1, likelihood.noise)), z)[0]
+    single, joint = given_per_image(model, inputs[:3], v[:3]), given_per_batch(model, inputs[3:], v[3:])
+    assert drawn["fc"] == pytest.approx((float(single["fc"].mean()) + joint["fc"]) / 2, rel=1e-10)
+    assert drawn.engines["fc"] == "batch"
 
 
 def test_an_input_changed_in_place_after_its_layer_is_noticed():

@@ -46,8 +46,7 @@ def _mapped(
 ) -> list[dict[str, Tensor]]:
     """For each vector, `reduce` of one image's gradients (by qualified name), stacked over the images."""
     parameters = {layer.qualified(name): p.detach() for layer in layers for name, p in layer.parameters.items()}
-    with torch.no_grad():
-        given = vectors(call(model, inputs))
+    given = vectors(_outputs(model, inputs))
 
     def reduced(one: Inputs, v: Tensor) -> dict[str, Tensor]:
         """One image without its batch dimension, one vector for its outputs."""
@@ -80,6 +79,15 @@ def mapped_gradients(
     return torch.stack([row[""] for row in _mapped(model, inputs, vectors, [layer], flat)], 1)
 
 
+def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The outputs alone, without a graph unless the model needs one to ask for gradients in its forward."""
+    try:
+        with torch.no_grad():
+            return call(model, inputs)
+    except RuntimeError:
+        return call(model, inputs).detach()
+
+
 def chunk_size(parameters: dict[str, Tensor]) -> int:
     """How many images' gradients fit into `CHUNK_BYTES`, at least one."""
     return max(1, CHUNK_BYTES // max(1, sum(p.numel() * p.element_size() for p in parameters.values())))
@@ -99,8 +107,7 @@ def looped(
     model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layers: Sequence[Layer]
 ) -> dict[str, Tensor]:
     """The same as `vmapped` by one ordinary backward pass for each image and vector: slow, right for any model."""
-    with torch.no_grad():
-        given = vectors(call(model, inputs))
+    given = vectors(_outputs(model, inputs))
 
     def alone(i: int) -> dict[str, Tensor]:
         """The batch engine on a batch of one: || J^T v ||^2 itself."""
@@ -115,8 +122,7 @@ def looped_gradients(
     model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layer: Layer
 ) -> Float[Tensor, "images vectors numbers"]:
     """The same as `mapped_gradients` by one ordinary backward pass for each image and vector."""
-    with torch.no_grad():
-        given = vectors(call(model, inputs))
+    given = vectors(_outputs(model, inputs))
     parameters = list(layer.parameters.values())
 
     def alone(i: int) -> Tensor:

@@ -54,6 +54,11 @@ class Survey:
     foreign: bool  # whether the graph also begins at tensors that are not parameters of the model
     notes: tuple[str, ...] = ()
 
+    @property
+    def hides(self) -> str | None:
+        """A layer that runs without gradients and has one all the same: an autograd.Function around it makes it."""
+        return next((name for name, seen in self.usage.items() if seen.reached and not seen.differentiable), None)
+
 
 def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any) -> Survey:
     """Run the model on a few images; `check(outputs)` may raise on outputs that do not fit the loss.
@@ -194,7 +199,7 @@ def _hooks(layers: Sequence[Layer], hook_for: Any, *, before: bool) -> Iterator[
     handles = []
     try:
         for layer in layers:
-            module, hook = layer.module, hook_for(layer.name)
+            module, hook = layer.caller, hook_for(layer.name)
             register = module.register_forward_pre_hook if before else module.register_forward_hook
             handles.append(register(hook, prepend=True, with_kwargs=True))
         yield
