@@ -7,6 +7,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from attention_models import (
+    Crossing,
+    Decoder,
+    Encoder,
+    Foremost,
+    InPlace,
+    Masked,
+    OverTheBatch,
+    ProjectedTwice,
+    SelfAttention,
+    causal,
+    frozen_attention,
+)
 from torch import Tensor, nn
 
 
@@ -122,19 +135,6 @@ class Bare(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x * self.scale) + self.shift
-
-
-class Attention(nn.Module):
-    """nn.MultiheadAttention: in_proj_weight is bare, out_proj's own forward is never called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.out = nn.Linear(3, 4), nn.Linear(4, 3)
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x)
-        return self.out(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
 class Transformer(nn.Module):
@@ -303,6 +303,7 @@ def weight_normed() -> nn.Module:
     return nn.Sequential(normed, nn.Tanh(), nn.Linear(4, 3))
 
 
+HEADS = {"need_weights": True, "average_attn_weights": False}
 CASES = [
     Case("mlp", lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), images(4), backpack=True),
     Case("linear_no_bias", lambda: nn.Linear(4, 3, bias=False), images(4), backpack=True),
@@ -398,7 +399,35 @@ CASES = [
         tokens(6, 4),
     ),
     Case("transformer", Transformer, images(5, 3), closed=False),
-    Case("multihead_attention", Attention, images(5, 3), closed=False),
+    Case("multihead_attention", SelfAttention, images(5, 3)),
+    Case("attention_weights", lambda: SelfAttention(call={"need_weights": True}), images(5, 3)),
+    Case("attention_weights_of_heads", lambda: SelfAttention(call=HEADS), images(5, 3)),
+    Case("attention_positions_first", lambda: SelfAttention(batch_first=False), images(5, 3)),
+    Case("attention_positions_first_weights", lambda: SelfAttention(batch_first=False, call=HEADS), images(5, 3)),
+    Case("attention_no_bias", lambda: SelfAttention(bias=False), images(5, 3)),
+    Case("attention_zero", lambda: SelfAttention(add_zero_attn=True), images(5, 3)),
+    Case("attention_causal", lambda: SelfAttention(call={"attn_mask": causal(5), "is_causal": True}), images(5, 3)),
+    Case("attention_masked", Masked, images(5, 4)),
+    Case("attention_masked_weights", lambda: Masked(need_weights=True), images(5, 4)),
+    Case("attention_one_position", SelfAttention, images(1, 3)),
+    Case("attention_foremost", Foremost, images(3, 4)),
+    Case("attention_foremost_parts", lambda: Foremost(same=False), images(3, 4)),
+    Case("attention_returns_weights", lambda: Foremost(weights=True), images(3, 4)),
+    Case("attention_in_place", InPlace, images(5, 4)),
+    Case("attention_in_place_weights", lambda: InPlace(need_weights=True), images(5, 4)),
+    Case("attention_frozen", frozen_attention, images(5, 3)),
+    Case("attention_bias_kv", lambda: SelfAttention(add_bias_kv=True), images(5, 3), closed=False),
+    Case("attention_projected_twice", ProjectedTwice, images(5, 4), closed=False),
+    Case("attention_unbatched", OverTheBatch, images(4, n=1), closed=False),
+    Case("cross_attention", lambda: Crossing(same=True), images(5, 4)),
+    Case("cross_attention_parts", lambda: Crossing(same=False, call={"need_weights": True}), images(5, 4)),
+    Case("cross_attention_positions_first", lambda: Crossing(same=False, batch_first=False), images(5, 4)),
+    Case("cross_attention_gram", lambda: Crossing(same=True, width=16), images(3, 16)),
+    Case("cross_attention_sizes", lambda: Crossing(same=True, kdim=3, vdim=3), images(5, 4), closed=False),
+    Case("transformer_encoder", lambda: Encoder(2), images(5, 4)),
+    Case("transformer_encoder_positions_first", lambda: Encoder(1, batch_first=False), images(5, 4), closed=False),
+    Case("transformer_encoder_padding", lambda: Encoder(1, padding=True), images(5, 4)),
+    Case("transformer_decoder", Decoder, images(5, 4)),
     Case("lstm", Recurrent, images(5, 3), closed=False),
     Case("bare_parameters", Bare, images(4), closed=False),
     Case("tied_weights", Tied, tokens(3, 6), closed=False),

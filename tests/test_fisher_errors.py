@@ -23,7 +23,10 @@ REFUSED_BY_GHOST = {
     "module_called_twice": r"layer 'shared'.*called 2 times.*engine='auto'",
     "functional_use": r"layer 'outside' \(and 1 more\).*used outside its own forward",
     "bare_parameters": r"layer '\(model\)'.*no closed form for Bare with parameters scale, shift",
-    "multihead_attention": r"layer 'attention'.*no closed form for MultiheadAttention",
+    "attention_bias_kv": r"layer 'attention'.*no closed form for MultiheadAttention with parameters bias_k, bias_v",
+    "cross_attention_sizes": r"layer 'attention'.*parameters k_proj_weight, q_proj_weight, v_proj_weight",
+    "attention_projected_twice": r"layer 'attention.out_proj'.*also used outside its own forward",
+    "attention_unbatched": r"layer 'attention' \(and 1 more\): its input has no dimension for the images",
     "folded_batch": r"layer 'frame'.*called with 6 rows for 3 images",
     "lstm": r"layer 'lstm'.*no closed form for LSTM",
 }

@@ -31,6 +31,12 @@ class Layer:
     overwritten: bool = False  # whether its output is a view that is later changed in place; found by survey.py
     foreign: bool = False  # whether the graph also begins at tensors that are not parameters; found by survey.py
     path: str | None = None  # where `model.named_modules()` has it, where that is not its name
+    attention: nn.MultiheadAttention | None = None  # whose forward uses the parameters, its own or its out_proj's
+
+    @property
+    def caller(self) -> nn.Module:
+        """The module whose forward uses the parameters."""
+        return self.module if self.attention is None else self.attention
 
     @property
     def size(self) -> int:
@@ -54,15 +60,16 @@ def trainable_layers(model: nn.Module) -> tuple[Layer, ...]:
         ValueError: the model has no trainable parameter, or `unwrapped` refuses it.
     """
     seen: set[int] = set()
-    layers = []
-    for name, path, module in _named_modules(unwrapped(model)):
+    plain = unwrapped(model)
+    layers, attentions = [], _attentions(plain)
+    for name, path, module in _named_modules(plain):
         own: dict[str, nn.Parameter] = {}
         for local, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
                 own[local] = parameter
         if own:
-            layers.append(Layer(name or ROOT, module, own, path=path))
+            layers.append(Layer(name or ROOT, module, own, path=path, attention=attentions.get(module)))
     if not layers:
         raise ValueError(
             "model must have a parameter with requires_grad=True; got none. "
@@ -71,7 +78,13 @@ def trainable_layers(model: nn.Module) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def _attentions(model: nn.Module) -> dict[nn.Module, nn.MultiheadAttention]:
+    """Attentions, by themselves and by their out_proj: its forward is never called, theirs uses its parameters."""
+    found = [module for module in model.modules() if type(module) is nn.MultiheadAttention]
+    return {**{attention: attention for attention in found}, **{attention.out_proj: attention for attention in found}}
+
+
+def unwrapped(model: object) -> nn.Module:
     """The plain module inside torch.compile, DataParallel, DistributedDataParallel and AveragedModel.
 
     Hooks do not see inside compiled code, and a call of the wrapper would take part in the training's

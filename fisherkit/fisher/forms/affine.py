@@ -11,39 +11,46 @@ from .form import Form, SquaredNorms, spans, squares
 
 
 def linear(layer: Layer, a: Float[Tensor, "images *positions inputs"]) -> SquaredNorms:
+    """A weight and a bias at every position."""
+    return over_positions(_positions(a), weight="weight" in layer.parameters, bias="bias" in layer.parameters)
+
+
+def linear_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """W [images, outputs, inputs], by rows where it is large; b [images, outputs]."""
+    has = {"weight": "weight" in layer.parameters, "bias": "bias" in layer.parameters}
+    return over_positions_blocks(_positions(a), _positions(g), **has)
+
+
+def over_positions(a: Float[Tensor, "images positions inputs"], *, weight: bool, bias: bool) -> SquaredNorms:
     """W: grad = sum_t g_t a_t^T over positions t; ||grad||^2 = sum_tt' (g_t . g_t') (a_t . a_t').
 
     Without positions this is ||g||^2 ||a||^2. With T positions the Grams cost T^2 (I + O), the gradient T I O:
     the cheaper is taken. b: grad = sum_t g_t.
     """
-    module = layer.module
-    assert isinstance(module, nn.Linear)
-    a = _positions(a)
-    positions = a.shape[1]
-    by_gram = positions * (module.in_features + module.out_features) < module.in_features * module.out_features
-    shared = a @ a.transpose(1, 2) if "weight" in layer.parameters and by_gram else None
+    shared: Tensor | None = None  # Gram matrix of the input, for every vector
 
     def norms(g: Tensor) -> Tensor:
+        nonlocal shared
         g = _positions(g)
-        total = g.new_zeros(len(g))
-        if "bias" in layer.parameters:
-            total = total + squares(g.sum(1))
-        if shared is not None:
-            total = total + (shared * (g @ g.transpose(1, 2))).flatten(1).sum(1)
-        elif "weight" in layer.parameters:
-            total = total + squares(g.transpose(1, 2) @ a)
-        return total
+        positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
+        total = squares(g.sum(1)) if bias else g.new_zeros(len(g))
+        if not weight:
+            return total
+        if positions * (inputs + outputs) >= inputs * outputs:
+            return total + squares(g.transpose(1, 2) @ a)
+        if shared is None:
+            shared = a @ a.transpose(1, 2)
+        return total + (shared * (g @ g.transpose(1, 2))).flatten(1).sum(1)
 
     return norms
 
 
-def linear_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
+def over_positions_blocks(a: Tensor, g: Tensor, *, weight: bool, bias: bool) -> Iterator[Tensor]:
     """W [images, outputs, inputs], by rows where it is large; b [images, outputs]."""
-    a, g = _positions(a), _positions(g)
-    if "weight" in layer.parameters:
+    if weight:
         for rows in spans(g.shape[2], len(a) * a.shape[2]):
             yield g[:, :, rows].transpose(1, 2) @ a
-    if "bias" in layer.parameters:
+    if bias:
         yield g.sum(1)
 
 

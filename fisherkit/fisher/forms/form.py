@@ -23,6 +23,7 @@ class Form:
 
     norms: Callable[[Layer, Tensor], SquaredNorms]
     blocks: Callable[[Layer, Tensor, Tensor], Iterator[Tensor]]
+    parameters: tuple[str, ...] = ("weight", "bias")  # those that it is right for
 
 
 def squares(x: Tensor) -> Float[Tensor, " images"]:

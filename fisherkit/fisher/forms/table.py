@@ -2,9 +2,11 @@
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..layers import Layer
 from .affine import EMBEDDING, LINEAR
+from .attention import IN_PROJECTION
 from .convolution import CONVOLUTIONS, convolution
 from .convolution_blocks import convolution_blocks
 from .form import Form
@@ -14,6 +16,8 @@ from .transposed import TRANSPOSED, TRANSPOSED_FORM
 # exact types: a subclass may compute something else in its forward
 FORMS: dict[type[nn.Module], Form] = {
     nn.Linear: LINEAR,
+    NonDynamicallyQuantizableLinear: LINEAR,  # the out_proj of an attention: a Linear by another name
+    nn.MultiheadAttention: IN_PROJECTION,
     nn.Embedding: EMBEDDING,
     **dict.fromkeys(CONVOLUTIONS, Form(convolution, convolution_blocks)),
     **dict.fromkeys(TRANSPOSED, TRANSPOSED_FORM),
@@ -35,13 +39,15 @@ def global_hooks() -> bool:
 def why_no_form(layer: Layer) -> str | None:
     """Why the ghost engine has no form for this layer, or None when it has one."""
     module, kind = layer.module, type(layer.module).__name__
-    if find_form(layer) is None:
+    form = find_form(layer)
+    if form is None:
         names = ", ".join(sorted(layer.parameters))
         return f"there is no closed form for {kind} with parameters {names}"
-    if "forward" in vars(module) or global_hooks():
+    if any("forward" in vars(called) for called in (module, layer.caller)) or global_hooks():
         return f"the forward of {kind} is replaced or changed by hooks on all modules"
-    if not set(layer.parameters) <= {"weight", "bias"}:
-        return f"{kind} owns parameters other than weight and bias: {', '.join(sorted(layer.parameters))}"
+    other = sorted(set(layer.parameters) - set(form.parameters))
+    if other:
+        return f"there is no closed form for {kind} with parameters {', '.join(other)}"
     if isinstance(module, nn.Embedding) and module.scale_grad_by_freq:
         return "Embedding(scale_grad_by_freq=True) scales gradients by the whole batch"
     if any(not isinstance(getattr(module, name), nn.Parameter) for name in layer.parameters):
