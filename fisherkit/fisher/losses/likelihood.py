@@ -67,7 +67,7 @@ class Loss(Protocol):
 
 def signs(uniforms: Tensor) -> Tensor:
     """Random signs in float64: -1 where the uniform number is below 0.5, else 1."""
-    return torch.where(uniforms < 0.5, -1.0, 1.0).double()
+    return torch.ones((), dtype=torch.float64, device=uniforms.device).copysign(uniforms - 0.5)
 
 
 def need_labels(labels: Tensor | None) -> Tensor:
