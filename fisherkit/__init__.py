@@ -7,11 +7,14 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it; torch is imported only when one of these is asked for
 _HOMES = {
+    "FisherSpectrum": "fisherkit.fisher",
     "FisherTrace": "fisherkit.fisher",
     "FisherTracker": "fisherkit.recording",
     "ImageSet": "fisherkit.images",
     "Trajectory": "fisherkit.recording",
+    "fisher_spectrum": "fisherkit.fisher",
     "fisher_trace": "fisherkit.fisher",
+    "fisher_traces": "fisherkit.fisher",
     "load_images": "fisherkit.images",
     "read": "fisherkit.recording",
     "verify": "fisherkit.fisher",
@@ -21,8 +24,11 @@ _ROOMS = ("analysis", "conditions", "fisher", "images", "models", "plots", "reco
 __all__ = [*_HOMES, *_ROOMS]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from fisherkit.fisher import FisherSpectrum as FisherSpectrum
     from fisherkit.fisher import FisherTrace as FisherTrace
+    from fisherkit.fisher import fisher_spectrum as fisher_spectrum
     from fisherkit.fisher import fisher_trace as fisher_trace
+    from fisherkit.fisher import fisher_traces as fisher_traces
     from fisherkit.fisher import verify as verify
     from fisherkit.images import ImageSet as ImageSet
     from fisherkit.images import load_images as load_images

@@ -6,15 +6,16 @@ input and its output gradient into || J_l^T v ||^2 for every image.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .batch import joint_squares
+from .forms.attention import tapped
 from .forms.table import find_form
-from .inputs import Inputs, call, first_tensor
+from .inputs import Inputs, call, first_tensor, layer_input
 from .layers import Layer
 from .vectors import Vectors, backward_passes
 
@@ -32,11 +33,12 @@ def ghost(
 ) -> dict[str, Tensor]:
     """Squared norms || J_l^T v ||^2, float64 [vectors, images] for each layer in `layers`.
 
-    `joint` layers are measured in the same backward pass as the batch engine does: [vectors, 1].
+    `joint` layers are measured in the same backward passes as the batch engine does, for the vectors with mean zero:
+    [vectors, 1].
     The caller has surveyed the model (see plan.py): each layer is called once.
     """
     rows = responses(model, inputs, vectors, layers, _norms, joint=joint)
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: torch.stack([row[name] for row in rows if name in row]) for name in rows[0]}
 
 
 def _norms(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
@@ -63,10 +65,22 @@ def responses(
     rows: list[dict[str, Tensor]] = []
     with _attached(taps, anchor), _only_differentiated(model, shared):
         outputs = call(model, inputs)
-        for _, *grads in backward_passes(outputs, [anchor, *shared], vectors(outputs)):
+        for _, *grads in backward_passes(outputs, [anchor], vectors(outputs), joint=shared):
             row = {tap.layer.name: tap.collect() for tap in taps}
-            rows.append(row | joint_squares(joint, grads, images))
+            rows.append(row | (joint_squares(joint, grads, images) if grads else {}))
     return rows
+
+
+class PathError(ValueError):
+    """A layer is used otherwise on this batch than on the images that the survey looked at."""
+
+    def __init__(self, layer: str, what: str) -> None:
+        super().__init__(
+            f"layer {layer!r} {what}: the model takes different paths for different batches. "
+            "Use engine='auto', 'batch' or 'vmap'."
+        )
+        self.layer = layer
+        self.reason = f"it {what}"
 
 
 class _Tap:
@@ -82,14 +96,9 @@ class _Tap:
     def enter(self, a: Tensor) -> None:
         name = self.layer.name
         if self.input is not None:
-            raise ValueError(
-                f"layer {name!r} was called twice on this batch but once on the first; "
-                "use engine='batch' (any number of calls) or engine='vmap'."
-            )
+            raise PathError(name, "was called twice on this batch but once on the first images")
         if a.shape[0] != self.images:
-            raise ValueError(
-                f"layer {name!r} was called with {a.shape[0]} rows for {self.images} images; use engine='batch'."
-            )
+            raise PathError(name, f"was called with {a.shape[0]} rows for the {self.images} images of this batch")
         self.input, self.version = a, a._version
         with torch.no_grad():
             self.given = self.respond(self.layer, a.detach())
@@ -109,9 +118,9 @@ class _Tap:
         """The response to the last backward pass."""
         response, self.response = self.response, None
         if response is None:
-            raise ValueError(
-                f"layer {self.layer.name!r}: no gradient arrived, though the outputs depended on it for the first "
-                "images; the model takes different paths for different batches. Use engine='batch' or 'vmap'."
+            raise PathError(
+                self.layer.name,
+                "had no gradient on this batch, though the outputs depended on it for the first images",
             )
         return response
 
@@ -132,30 +141,36 @@ class _Start(torch.autograd.Function):
 @contextmanager
 def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
     """Hook the tapped layers' modules, and let the graph start at the first of their outputs."""
-    handles = []
+
+    def attach(layer: Layer, output: Tensor, receive: Callable[[Tensor], None]) -> Tensor:
+        starts = torch.is_grad_enabled() and (layer.foreign or not output.requires_grad)
+        if layer.overwritten or (starts and output._is_view()):
+            output = output.clone()  # a hook on a view is lost when the view is changed in place
+        if starts:
+            output = _Start.apply(output, anchor)  # type: ignore[no-untyped-call]
+        if output.requires_grad:
+            output.register_hook(receive)
+        return output
 
     def hook_for(tap: _Tap) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
-            tap.enter(args[0] if args else kwargs["input"])
-            starts = torch.is_grad_enabled() and (tap.layer.foreign or not output.requires_grad)
-            if tap.layer.overwritten or (starts and output._is_view()):
-                output = output.clone()  # a hook on a view is lost when the view is changed in place
-            if starts:
-                output = _Start.apply(output, anchor)  # type: ignore[no-untyped-call]
-            if output.requires_grad:
-                output.register_hook(tap.receive)
-            return output
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+            tap.enter(layer_input(module, args, kwargs))
+            return attach(tap.layer, output, tap.receive)
 
         return hook
 
-    try:
+    inside: dict[nn.MultiheadAttention, dict[nn.Module, _Tap]] = {}
+    with ExitStack() as stack:
         for tap in taps:
+            if tap.layer.attention is not None:
+                inside.setdefault(tap.layer.attention, {})[tap.layer.module] = tap
+                continue
             # first of the module's hooks: it must see the output before a user's hook changes it
-            handles.append(tap.layer.module.register_forward_hook(hook_for(tap), prepend=True, with_kwargs=True))
+            handle = tap.layer.module.register_forward_hook(hook_for(tap), prepend=True, with_kwargs=True)
+            stack.callback(handle.remove)
+        for attention, own in inside.items():
+            stack.enter_context(tapped(attention, own, attach))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

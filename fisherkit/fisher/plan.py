@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 
 from torch import Tensor, nn
 
@@ -37,19 +38,68 @@ class Plan:
         """Whether some layer has one value a batch rather than one an image."""
         return "batch" in self.engines.values()
 
-    def measure(self, model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors]) -> dict[str, Tensor]:
-        """Squared norms of every layer on one batch: [vectors, images], or [vectors, 1] by `batch`."""
-        values: dict[str, Tensor] = {}
-        ghosts, joint = self.measured_by("ghost"), self.measured_by("batch")
-        if ghosts:
-            values |= ghost(model, inputs, vectors, ghosts, joint=joint)
-        elif joint:
-            values |= batch(model, inputs, vectors, joint)
+    def moved(self, layer: str, engine: str, reason: str) -> "Plan":
+        """One layer to another engine."""
+        return replace(self, engines=self.engines | {layer: engine}, reasons=self.reasons | {layer: reason})
+
+
+def measure_together(
+    plans: Sequence[Plan], model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Sequence[Vectors]]
+) -> list[dict[str, Tensor]]:
+    """Squared norms of every layer on one batch, for each plan: [vectors, images], or [vectors, 1] by `batch`.
+
+    Plans that leave the same layers to ghost share one forward pass. `vectors` gives each plan's from the outputs;
+    plans whose vectors have mean zero come first.
+    """
+    values: list[dict[str, Tensor]] = [{} for _ in plans]
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, plan in enumerate(plans):
+        alike.setdefault(tuple(layer.name for layer in plan.measured_by("ghost")), []).append(index)
+    for members in alike.values():
+        _measure_by_one_pass(plans, members, values, model=model, inputs=inputs, vectors=vectors)
+    for index, plan in enumerate(plans):
         for name, engine in PER_IMAGE.items():
-            layers = self.measured_by(name)
+            layers = plan.measured_by(name)
             if layers:
-                values |= engine(model, inputs, vectors, layers)
-        return {layer.name: values[layer.name] for layer in self.layers}
+                values[index] |= engine(model, inputs, of_plan(vectors, index), layers)
+    return [{layer.name: found[layer.name] for layer in plan.layers} for plan, found in zip(plans, values, strict=True)]
+
+
+def of_plan(vectors: Callable[[Tensor], Sequence[Vectors]], index: int) -> Callable[[Tensor], Vectors]:
+    """One plan's vectors as a function of the outputs."""
+    return lambda outputs: vectors(outputs)[index]
+
+
+def _measure_by_one_pass(
+    plans: Sequence[Plan],
+    members: Sequence[int],
+    values: list[dict[str, Tensor]],
+    *,
+    model: nn.Module,
+    inputs: Inputs,
+    vectors: Callable[[Tensor], Sequence[Vectors]],
+) -> None:
+    """Ghost and batch for plans that leave the same layers to ghost."""
+    counts: list[int] = []
+
+    def chained(outputs: Tensor) -> Vectors:
+        parts = [vectors(outputs)[index] for index in members]
+        counts[:] = map(len, parts)
+        return Vectors.chained(parts)
+
+    first = plans[members[0]]
+    ghosts, joint = first.measured_by("ghost"), first.measured_by("batch")
+    if ghosts:
+        found = ghost(model, inputs, chained, ghosts, joint=joint)
+    elif joint:
+        found = batch(model, inputs, chained, joint)
+    else:
+        return
+    start = 0
+    for index, count in zip(members, counts, strict=True):
+        names = [name for name in found if plans[index].engines[name] in ("ghost", "batch")]
+        values[index] |= {name: found[name][start : start + count] for name in names}
+        start += count
 
 
 def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic: bool, batchnorm: str) -> Plan:
@@ -113,6 +163,8 @@ def why_not_ghost(layer: Layer, found: Survey) -> str | None:
     """Why a closed form would be wrong for this layer in this model, or None when it is right."""
     if is_complex(layer):
         return "its parameters are complex"
+    if found.hides:
+        return f"an autograd.Function runs layer {found.hides!r} out of sight, and needs all parameters as in training"
     return why_no_form(layer) or _why_not_once(layer, found)
 
 
@@ -126,7 +178,7 @@ def _why_not_once(layer: Layer, found: Survey) -> str | None:
     if layer.name in found.tied:
         return "its weights are tied to another module's"
     if not usage.differentiable:
-        return "gradients are disabled in its forward (torch.no_grad, or an autograd.Function around it)"
+        return "gradients are disabled in its forward"
     if not usage.reached:
         return "the outputs for the first images do not depend on it"
     if usage.calls == 0:
@@ -139,6 +191,8 @@ def _why_not_once(layer: Layer, found: Survey) -> str | None:
         return "its parameters are used outside its own forward, whose output is not used"
     if not set(usage.uses.values()) <= {0, 1}:
         return "its parameters are also used outside its own forward"
+    if usage.rows is None:
+        return "its input has no dimension for the images"
     if usage.rows != found.images:
         return f"it is called with {usage.rows} rows for {found.images} images"
     if not usage.follows:
@@ -169,7 +223,7 @@ def settle_vmap(
     try:
         vmapped(model, inputs, vectors, layers)
     except Exception as error:  # of any kind: the model's own code meets mapped tensors
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+        said = shorten(str(error).strip().partition("\n")[0] or type(error).__name__, 120, placeholder=" ...")
         if asked:
             raise ValueError(f"engine='vmap' cannot map layer {layers[0].name!r}: {said} Use engine='auto'.") from error
         names = {layer.name for layer in layers}

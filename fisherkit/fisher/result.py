@@ -1,7 +1,7 @@
 """The result of a measurement: a frozen value that carries everything a reader must know about the numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ class FisherTrace:
     seed: int
     entropy: float  # mean entropy of the predictions, nats
     population: int | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)  # layer -> why not by the first choice of engine
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, layer: str) -> float:
@@ -74,7 +75,7 @@ class FisherTrace:
         return hall_interval(self.total, self.total_stderr, self.total_skewness, self.groups, level=level)
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), *self._table(), *(f"note: {note}" for note in self.notes)])
+        return "\n".join([self._title(), *self._table(), *self._why(), *(f"note: {note}" for note in self.notes)])
 
     def _title(self) -> str:
         kind = "Empirical" if self.estimator == "empirical" else "True"
@@ -84,6 +85,16 @@ class FisherTrace:
             f"{kind} Fisher trace, {self.estimator}{drawn}, {self.images}{whole} images, {self.loss}, "
             f"batchnorm={self.batchnorm}, {self.dtype}, seed {self.seed} (nats²; ± standard error)"
         )
+
+    def _why(self) -> list[str]:
+        """A line for each reason not to take the first choice of engine."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for layer, reason in self.reasons.items():
+            alike.setdefault((self.engines[layer], reason), []).append(layer)
+        return [
+            f"by {engine}: {', '.join(layers[:5])}{f' and {len(layers) - 5} more' if len(layers) > 5 else ''}: {reason}"
+            for (engine, reason), layers in alike.items()
+        ]
 
     def _table(self) -> list[str]:
         width = max([5, *(len(name) for name in self.layers if len(name) <= LONGEST_NAME)])

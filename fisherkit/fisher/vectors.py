@@ -6,7 +6,7 @@
     propagated    S eps, eps random signs, S S^T = H         draws           mean
     empirical     the score at the given labels              1               mean
 
-Drawing is kept apart from computing: `noise` draws, `vectors_given` is a pure function of what was drawn.
+Drawing is kept apart from computing: `noise.py` draws, `Estimator.vectors` is a pure function of what was drawn.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,20 +14,32 @@ from dataclasses import dataclass
 from typing import overload
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
-from .losses import Loss
+from .losses import Likelihood
 
 ESTIMATORS = ("exact", "sampled", "propagated", "empirical")
 STOCHASTIC = ("sampled", "propagated")  # their vectors have mean zero given the image: `batch` is valid
 
 
 class Vectors(Sequence[Tensor]):
-    """A sequence of vectors [images, ...] made one at a time, so that 1,000 columns never lie in memory."""
+    """A sequence of vectors [images, ...] made one at a time, so that 1,000 columns never lie in memory.
 
-    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
+    `mean_zero` of them, the first ones, are random with mean zero given the image.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Tensor], *, mean_zero: int = 0) -> None:
         self._count, self._make = count, make
+        self.mean_zero = mean_zero
+
+    @classmethod
+    def chained(cls, parts: Sequence["Vectors"]) -> "Vectors":
+        """The vectors of several estimators after one another; those with mean zero must come first."""
+        where = [(part, k) for part in parts for k in range(len(part))]
+        mean_zero = sum(part.mean_zero for part in parts)
+        assert all(k < part.mean_zero for part, k in where[:mean_zero])
+        return cls(len(where), lambda k: where[k][0][where[k][1]], mean_zero=mean_zero)
 
     def __len__(self) -> int:
         return self._count
@@ -48,20 +60,23 @@ class Vectors(Sequence[Tensor]):
 
 
 def backward_passes(
-    outputs: Tensor, wanted: Sequence[Tensor], vectors: Sequence[Tensor]
+    outputs: Tensor, wanted: Sequence[Tensor], vectors: Vectors, *, joint: Sequence[Tensor] = ()
 ) -> Iterator[tuple[Tensor | None, ...]]:
-    """J^T v for each vector v, one backward pass each through the one graph; None where there is no path."""
+    """J^T v for each vector v, one backward pass each through the one graph; None where there is no path.
+
+    In `wanted` for every vector; then in `joint` for those with mean zero.
+    """
     for k, v in enumerate(vectors):
         last = k + 1 == len(vectors)
-        yield torch.autograd.grad(outputs, wanted, v, retain_graph=not last, allow_unused=True)
+        into = [*wanted, *joint] if k < vectors.mean_zero else wanted
+        yield torch.autograd.grad(outputs, into, v, retain_graph=not last, allow_unused=True)
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """One of `ESTIMATORS`, its loss and its number of draws."""
+    """One of `ESTIMATORS` and its number of draws."""
 
     name: str
-    loss: Loss
     draws: int = 1
 
     def __post_init__(self) -> None:
@@ -77,43 +92,28 @@ class Estimator:
         """Whether the vectors are random with mean zero."""
         return self.name in STOCHASTIC
 
-    def noise(self, generator: torch.Generator, images: int, outputs: int) -> Float[Tensor, "n draws k"] | None:
-        """Uniform numbers in [0, 1) for `images` images, in the order of the images.
-
-        Consecutive calls on one generator give the same numbers however the images are cut into batches.
-        """
-        if not self.stochastic:
-            return None
-        return torch.rand(images, self.draws, outputs, generator=generator, dtype=torch.float64)
-
-    def vectors_given(
-        self,
-        outputs: Float[Tensor, "n *outputs"],
-        noise: Float[Tensor, "n draws k"] | None,
-        labels: Tensor | None,
+    def vectors(
+        self, likelihood: Likelihood, uniforms: Float64[Tensor, "images draws noise"] | None, like: Tensor
     ) -> Vectors:
-        """The vectors v for these outputs, each shaped like the outputs; deterministic."""
-        z = outputs.detach().double().reshape(len(outputs), -1)
+        """The vectors v for one batch, each shaped and typed like the outputs; deterministic.
 
-        def shaped(v: Tensor) -> Tensor:
-            return v.reshape(outputs.shape).to(outputs.dtype)
+        Args:
+            likelihood: p(y | outputs) of the batch.
+            uniforms: numbers in [0, 1); needed by the stochastic estimators alone.
+            like: the outputs.
+        """
+
+        def cast(v: Tensor) -> Tensor:
+            return v.to(like.dtype)
 
         if self.name == "exact":
-            return Vectors(self.loss.columns(z.shape[1]), lambda k: shaped(self.loss.column(z, k)))
+            return Vectors(likelihood.columns, lambda k: cast(likelihood.column(k)))
         if self.name == "empirical":
-            assert labels is not None
-            by_output = labels.dim() > 1 or labels.is_floating_point()
-            v = shaped(self.loss.score(z, labels.reshape(len(labels), -1) if by_output else labels))
-            return Vectors(1, lambda _: v)
-        assert noise is not None
-        given = noise.to(z.device)
-        if self.name == "sampled":
-            return Vectors(self.draws, lambda k: shaped(self.loss.sampled(z, given[:, k])))
-        return Vectors(
-            self.draws,
-            lambda k: shaped(self.loss.propagated(z, torch.where(given[:, k] < 0.5, -1.0, 1.0).double())),
-        )
+            return Vectors(1, lambda _: cast(likelihood.score()))
+        assert uniforms is not None
+        draw = likelihood.sampled if self.name == "sampled" else likelihood.propagated
+        return Vectors(self.draws, lambda k: cast(draw(uniforms[:, k])), mean_zero=self.draws)
 
-    def combine(self, values: Float[Tensor, "vectors groups"]) -> Float[Tensor, "draws groups"]:
+    def combine(self, values: Float64[Tensor, "vectors groups"]) -> Float64[Tensor, "draws groups"]:
         """Squared norms of each vector -> one unbiased value of the trace for each draw."""
         return values if self.stochastic else values.sum(0, keepdim=True)

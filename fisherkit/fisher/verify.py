@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from .estimate import fisher_trace
 from .inputs import Inputs, batches, call, first_tensor, sliced
 from .layers import Layer, trainable_layers, unwrapped
-from .losses import find_loss
+from .losses import LOSSES, find_loss
+from .losses.callables import CallableLoss
+from .noise import ImageNoise
 from .undisturbed import undisturbed
 from .vectors import Estimator
 
@@ -65,14 +67,23 @@ class Verification:
 
 
 def verify(
-    model: nn.Module, images: Any, *, loss: str = "cross_entropy", engine: str = "auto", max_images: int = 8
+    model: nn.Module, images: Any, *, loss: Any = "cross_entropy", engine: str = "auto", max_images: int = 8
 ) -> Verification:
     """Measure a float64 copy of the model on the CPU and compare each layer with a loop of one image.
 
     The reference is the definition, E_y || d log p(y|x) / d theta_l ||^2 with every outcome y enumerated. Layers
     that `auto` gives to the batch engine are also compared, for the same vectors, with
     || sum_i J_i^T v_i ||^2 / images. The model itself is not touched.
+
+    Raises:
+        ValueError: `loss` is not one of the named ones, whose outcomes can be enumerated.
     """
+    name = find_loss(loss).name
+    if isinstance(find_loss(loss), CallableLoss):
+        raise ValueError(
+            f"loss must be one of {', '.join(known.name for known in LOSSES)} for verify, which enumerates the "
+            f"outcomes; got {name}. The layers do not depend on the loss: verify them with one of these."
+        )
     private = copy.deepcopy(unwrapped(model)).double().cpu()
     stream = batches(images, None, size=max_images, max_images=max_images, device=torch.device("cpu"))
     inputs = doubled(next(stream).inputs)
@@ -80,7 +91,7 @@ def verify(
     exact = fisher_trace(private, _as_images(inputs), loss=loss, estimator="exact", engine=_exact_engine(engine))
     drawn = fisher_trace(private, _as_images(inputs), loss=loss, engine=engine, batch_size=max_images)
     with undisturbed(private):
-        truth = brute_force(private, inputs, layers, loss=loss)
+        truth = brute_force(private, inputs, layers, loss=name)
         joint = joint_reference(private, inputs, layers, loss=loss, seed=drawn.seed)
     rows = [
         Row(layer.name, layer.size, exact.engines[layer.name], exact[layer.name], truth[layer.name]) for layer in layers
@@ -97,7 +108,7 @@ def brute_force(model: nn.Module, inputs: Inputs, layers: tuple[Layer, ...], *, 
     total = dict.fromkeys((layer.name for layer in layers), 0.0)
     images = len(first_tensor(inputs))
     for i in range(images):
-        z = call(model, sliced(inputs, i, i + 1)).reshape(-1)
+        z = call(model, sliced(inputs, i, i + 1))[0]
         for weight, log_p in _outcomes(z, loss):
             for name, norm in _squared_gradients(log_p, layers).items():
                 total[name] += weight * norm / images
@@ -105,31 +116,44 @@ def brute_force(model: nn.Module, inputs: Inputs, layers: tuple[Layer, ...], *, 
 
 
 def joint_reference(
-    model: nn.Module, inputs: Inputs, layers: tuple[Layer, ...], *, loss: str, seed: int
+    model: nn.Module, inputs: Inputs, layers: tuple[Layer, ...], *, loss: Any, seed: int
 ) -> dict[str, float]:
     """|| sum_i J_i^T v_i ||^2 / images for the propagated vectors of this seed."""
     outputs = call(model, inputs)
-    estimator = Estimator("propagated", find_loss(loss))
+    likelihood = find_loss(loss).likelihood(outputs.detach(), None)
     images = len(outputs)
-    noise = estimator.noise(torch.Generator().manual_seed(seed), images, outputs.numel() // images)
-    v = estimator.vectors_given(outputs, noise, None)[0]
+    uniforms = ImageNoise(seed).uniforms(0, (images, 1, likelihood.noise))
+    v = Estimator("propagated").vectors(likelihood, uniforms, outputs)[0]
     return {name: norm / images for name, norm in _squared_gradients((outputs * v).sum(), layers).items()}
 
 
 def _outcomes(z: Tensor, loss: str) -> Iterator[tuple[float, Tensor]]:
-    """(probability, log p) of every outcome for one image's outputs z; independent outputs one at a time."""
-    if loss == "cross_entropy":
-        log_p = torch.log_softmax(z, 0)
-        yield from ((float(value.detach().exp()), value) for value in log_p)
+    """(probability, log p) of every outcome for one image's outputs z, one independent part y_t of y at a time.
+
+    log p(y) = sum_t log p(y_t), and the scores g_t of the parts are independent with mean zero, so that
+    E || sum_t g_t ||^2 = sum_t E || g_t ||^2.
+    """
+    if "token" in loss:  # [*positions, classes]; the last position predicts no next token
+        positions = z[:-1] if loss == "next_token_cross_entropy" else z
+        yield from _classes(positions.reshape(-1, z.shape[-1]))
+    elif loss in ("cross_entropy", "pixel_cross_entropy"):  # [classes, *positions]
+        yield from _classes(z.reshape(len(z), -1).T)
     elif loss == "binary_cross_entropy":
-        for one in z:
+        for one in z.reshape(-1):
             for log_p in (torch.nn.functional.logsigmoid(one), torch.nn.functional.logsigmoid(-one)):
                 yield float(log_p.detach().exp()), log_p
     else:
         assert loss == "squared_error"
-        for one in z:  # y = z +- 1 with equal weight has the Gaussian's mean and variance
+        for one in z.reshape(-1):  # y = z +- 1 with equal weight has the Gaussian's mean and variance
             for y in (one.detach() - 1, one.detach() + 1):
                 yield 0.5, -0.5 * (one - y).square()
+
+
+def _classes(rows: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """(probability, log p) of every class at every position [positions, classes]."""
+    for logits in rows:
+        for log_p in torch.log_softmax(logits, 0):
+            yield float(log_p.detach().exp()), log_p
 
 
 def _squared_gradients(scalar: Tensor, layers: tuple[Layer, ...]) -> dict[str, float]:

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fisherkit.conditions import Conditions
-from fisherkit.fisher.losses import find_loss
 from fisherkit.fisher.vectors import Estimator
 from fisherkit.studies.cadence import Cadence
 from fisherkit.training import TrainingOptions, derive_seed, paper_defaults
 
 PROBES = ("train", "test", "deficit")
 _NOT_IDENTITY = {"data_dir"}  # where the images lie; which images they are is in the file by digest
+_OF_THE_SPECTRUM = ("spectrum", "spectrum_every", "spectrum_images")  # without one a run is what it was before them
 
+MOST_EIGENVALUES = 1000  # of a layer; each is a variable of the run file
 Texts = tuple[str, ...]
 Count = Annotated[int, Field(ge=1)]
 
@@ -50,6 +51,9 @@ class RunSpecification(BaseModel):
     engine: str = "auto"
     draws: Count = 1
     batchnorm: str = "eval"
+    spectrum: Annotated[int, Field(ge=1, le=MOST_EIGENVALUES)] | None = None
+    spectrum_every: Count = 1
+    spectrum_images: Count = 100
     precision: str = "fp32"
     channels_last: bool = True
     refresh_batchnorm: bool = False
@@ -59,7 +63,8 @@ class RunSpecification(BaseModel):
     @property
     def identity(self) -> str:
         """16 hexadecimal digits that two runs share only when they are the same run."""
-        text = self.model_dump_json(exclude=_NOT_IDENTITY)
+        unused = _OF_THE_SPECTRUM if self.spectrum is None else ()
+        text = self.model_dump_json(exclude={*_NOT_IDENTITY, *unused})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -103,6 +108,10 @@ class RunSpecification(BaseModel):
             "seed": derive_seed(self.seed, "fisher") % 2**31,
         }
 
+    def spectrum_options(self) -> dict[str, Any] | None:
+        """The arguments of `fisher_spectrum`, where spectra are recorded."""
+        return None if self.spectrum is None else {"k": self.spectrum, "max_images": self.spectrum_images}
+
     def differing_options(self, other: "RunSpecification") -> list[str]:
         """`--lr 0.1 (here 0.05)` for every option in which another run differs."""
         mine, theirs = self.model_dump(exclude=_NOT_IDENTITY), other.model_dump(exclude=_NOT_IDENTITY)
@@ -131,9 +140,10 @@ def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **opt
     specification.conditions()
     specification.training()
     Cadence.parse(specification.every)
-    Estimator(specification.estimator, find_loss("cross_entropy"), specification.draws)
+    Estimator(specification.estimator, specification.draws)
     _check_windows(specification)
     _check_probes(specification)
+    _check_spectrum(specification)
     return specification
 
 
@@ -168,6 +178,19 @@ def _check_probes(specification: RunSpecification) -> None:
             raise ValueError(f"probe must be one of {', '.join(PROBES)}; got {probe!r}.")
     if "deficit" in specification.probe and not specification.deficit:
         raise ValueError("probe 'deficit' needs a deficit: the probe images are shown under it.")
+
+
+def _check_spectrum(specification: RunSpecification) -> None:
+    """Options that would change nothing; more images than the probe has."""
+    if specification.spectrum is None:
+        for name in _OF_THE_SPECTRUM[1:]:
+            if getattr(specification, name) != RunSpecification.model_fields[name].default:
+                raise ValueError(f"{name} needs spectrum, the number of eigenvalues of each layer to record; got None.")
+    elif specification.spectrum_images > specification.probe_images:
+        raise ValueError(
+            f"spectrum_images must be at most probe_images, of which they are the first; got "
+            f"{specification.spectrum_images} of {specification.probe_images}."
+        )
 
 
 def _shown(value: Any) -> str:

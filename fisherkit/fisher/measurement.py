@@ -1,0 +1,234 @@
+"""One measurement in progress: a model surveyed, its layers planned, its values tallied batch after batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .ghost import PathError
+from .inputs import Batch
+from .layers import Layer, frozen_parameters, trainable_layers
+from .losses import Loss
+from .noise import ImageNoise
+from .notes import Observed, notes
+from .plan import Plan, make_plan, measure_together, of_plan, settle_vmap
+from .result import FisherTrace
+from .survey import Survey, survey
+from .tally import Tally, check_population
+from .undisturbed import BATCHNORM_POLICIES
+from .vectors import Estimator, Vectors
+
+SURVEYED_IMAGES = 3
+MIN_IMAGES_TO_STOP = 100  # a standard error from fewer images is too uncertain to stop by
+MIN_GROUPS_TO_STOP = 20  # likewise for batches
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure and how, checked; the estimators whose vectors have mean zero come first."""
+
+    estimators: tuple[Estimator, ...]
+    loss: Loss
+    engine: str = "auto"
+    batchnorm: str = "eval"
+    seed: int = 0
+    rel_se: float | None = None
+    rel_se_above: float | None = None
+    population: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batchnorm not in BATCHNORM_POLICIES:
+            raise ValueError(f"batchnorm must be one of {', '.join(BATCHNORM_POLICIES)}; got {self.batchnorm!r}.")
+        if self.rel_se is not None and not 0 < self.rel_se < 1:
+            raise ValueError(f"rel_se must be between 0 and 1, for example 0.05; got {self.rel_se!r}.")
+        if self.rel_se_above is not None and not 0 < self.rel_se_above < 1:
+            raise ValueError(
+                "rel_se_above must be a share of the total between 0 and 1, for example 0.01; "
+                f"got {self.rel_se_above!r}."
+            )
+        if self.rel_se_above is not None and self.rel_se is None:
+            raise ValueError("rel_se_above needs rel_se, the relative standard error to stop at; got None.")
+        if self.population is not None:
+            for estimator in self.estimators:
+                check_population(self.population, drawn=estimator.stochastic, draws=estimator.draws)
+
+    def engine_for(self, estimator: Estimator) -> str:
+        """The engine asked for; beside others, an estimator for which `batch` is not valid goes to `auto`."""
+        alone = len(self.estimators) == 1
+        return "auto" if self.engine == "batch" and not estimator.stochastic and not alone else self.engine
+
+
+@dataclass
+class Part:
+    """One estimator's share of the measurement."""
+
+    estimator: Estimator
+    plan: Plan
+    tally: Tally
+
+    def leave_ghost(self, layer: str, reason: str) -> None:
+        """From this batch on."""
+        self.plan = self.plan.moved(layer, "batch" if self.estimator.stochastic else "loop", reason)
+        self.tally.joint = self.plan.joint
+
+
+@dataclass
+class Measurement:
+    """The state of one call; `prepare` first, then `run`, then `result` for each part."""
+
+    model: nn.Module
+    request: Request
+    layers: tuple[Layer, ...] = ()
+    parts: list[Part] = field(default_factory=list)
+    entropy: list[Tensor] = field(default_factory=list)  # sums over a batch, left on the device
+    rare: list[Tensor] = field(default_factory=list)
+    images: int = 0
+    found: Survey = field(init=False)
+    noise: ImageNoise = field(init=False)
+
+    @property
+    def joint(self) -> bool:
+        """Whether some layer has one value a batch rather than one an image."""
+        return any(part.plan.joint for part in self.parts)
+
+    def prepare(self, first: Batch) -> None:
+        """Survey the model on a few images and choose the engines."""
+        request, sample = self.request, first.head(SURVEYED_IMAGES)
+        self.layers = trainable_layers(self.model)
+        self.found = survey(self.model, sample.inputs, self.layers, request.loss.check)
+        self.noise = ImageNoise(request.seed)
+        plans = [self._plan(estimator) for estimator in request.estimators]
+        for index, (estimator, plan) in enumerate(zip(request.estimators, plans, strict=True)):
+            _need_labels(estimator, first)
+            vectors = of_plan(_BatchVectors(self, sample, 0), index)
+            settled = settle_vmap(plan, self.model, sample.inputs, vectors, asked=request.engine == "vmap")
+            self.parts.append(Part(estimator, settled, Tally([x.name for x in self.layers], joint=plan.joint)))
+        self.entropy, self.rare = [], []
+
+    def _plan(self, estimator: Estimator) -> Plan:
+        return make_plan(
+            self.layers,
+            self.found,
+            engine=self.request.engine_for(estimator),
+            stochastic=estimator.stochastic,
+            batchnorm=self.request.batchnorm,
+        )
+
+    def run(self, stream: Iterator[Batch]) -> None:
+        """Measure batch after batch until the images end or the standard error is reached."""
+        for batch in stream:
+            for part in self.parts:
+                _need_labels(part.estimator, batch)
+            self._add(batch)
+            if self._enough():
+                return
+
+    def _add(self, batch: Batch) -> None:
+        vectors = _BatchVectors(self, batch, self.images)
+        for part, values in zip(self.parts, self._values(batch, vectors), strict=True):
+            combined = {name: part.estimator.combine(value) for name, value in values.items()}
+            part.tally.add(combined, len(batch))
+        self.images += len(batch)
+
+    def _values(self, batch: Batch, vectors: "_BatchVectors") -> list[dict[str, Tensor]]:
+        """Of one batch; under `auto`, a layer that turns out to take another path than at first leaves ghost."""
+        while True:
+            try:
+                return measure_together([part.plan for part in self.parts], self.model, batch.inputs, vectors)
+            except PathError as change:
+                if self.request.engine != "auto":
+                    raise
+                for part in self.parts:
+                    part.leave_ghost(change.layer, change.reason)
+
+    def _enough(self) -> bool:
+        """Whether every estimator is known as well as was asked for."""
+        request = self.request
+        if request.rel_se is None or self.images < MIN_IMAGES_TO_STOP:
+            return False
+        groups = min(len(p.tally.total.means) if p.plan.joint else self.images for p in self.parts)
+        return groups >= MIN_GROUPS_TO_STOP and all(
+            part.tally.reached(
+                request.rel_se, part.estimator.draws, layers_above=request.rel_se_above, population=request.population
+            )
+            for part in self.parts
+        )
+
+    def result(self, part: Part) -> FisherTrace:
+        """The frozen result of one estimator."""
+        estimator, tally, request = part.estimator, part.tally, self.request
+        tally.check_finite()
+        summaries = [tally.columns[layer.name].summary(estimator.draws, request.population) for layer in self.layers]
+        total = tally.total.summary(estimator.draws, request.population)
+        parameter = next(iter(self.layers[0].parameters.values()))
+        return FisherTrace(
+            layers=tuple(layer.name for layer in self.layers),
+            trace=np.array([s.mean for s in summaries]),
+            stderr=np.array([s.stderr for s in summaries]),
+            stderr_draws=np.array([s.stderr_draws for s in summaries]),
+            skewness=np.array([s.skewness for s in summaries]),
+            total=total.mean,
+            total_stderr=total.stderr,
+            total_stderr_draws=total.stderr_draws,
+            total_skewness=total.skewness,
+            images=tally.images,
+            groups=total.groups,
+            draws=estimator.draws,
+            engines=part.plan.engines,
+            parameters={layer.name: layer.size for layer in self.layers},
+            coverage=1.0,
+            frozen_parameters=frozen_parameters(self.model),
+            estimator=estimator.name,
+            loss=request.loss.name,
+            batchnorm=request.batchnorm,
+            dtype=str(parameter.dtype).removeprefix("torch."),
+            device=str(parameter.device),
+            seed=request.seed,
+            entropy=float(torch.stack(self.entropy).sum()) / self.images,
+            population=request.population,
+            reasons=part.plan.reasons,
+            notes=notes(self._observed(part), summaries, total),
+        )
+
+    def _observed(self, part: Part) -> Observed:
+        return Observed(
+            model=self.model,
+            estimator=part.estimator,
+            tally=part.tally,
+            joint=self.found.joint if part.plan.joint else None,
+            batchnorm=self.request.batchnorm,
+            rare_draws=float(torch.stack(self.rare).sum()) * part.estimator.draws,
+            surveyed=self.found.notes,
+        )
+
+
+def _need_labels(estimator: Estimator, batch: Batch) -> None:
+    if estimator.name == "empirical" and batch.labels is None:
+        raise ValueError("labels must be given with every batch for estimator='empirical'; got None.")
+
+
+class _BatchVectors:
+    """Each estimator's vectors for one batch as a function of the outputs: the same for every engine that asks."""
+
+    def __init__(self, measurement: Measurement, batch: Batch, start: int) -> None:
+        self.measurement, self.batch, self.start, self.seen = measurement, batch, start, False
+
+    def __call__(self, outputs: Tensor) -> Sequence[Vectors]:
+        measurement = self.measurement
+        estimators = measurement.request.estimators
+        # labels are asked for by the empirical Fisher, and where they say which positions count
+        labels = self.batch.labels if outputs.dim() > 2 or any(e.name == "empirical" for e in estimators) else None
+        likelihood = measurement.request.loss.likelihood(outputs.detach(), labels)
+        if not self.seen:
+            self.seen = True
+            measurement.entropy.append(likelihood.entropy().sum())
+            measurement.rare.append(likelihood.rare_draws().sum())
+        return [e.vectors(likelihood, self._uniforms(e, likelihood.noise, outputs), outputs) for e in estimators]
+
+    def _uniforms(self, estimator: Estimator, noise: int, outputs: Tensor) -> Tensor | None:
+        if not estimator.stochastic:
+            return None
+        shape = (len(outputs), estimator.draws, noise)
+        return self.measurement.noise.uniforms(self.start, shape).to(outputs.device, non_blocking=True)

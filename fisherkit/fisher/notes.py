@@ -1,0 +1,78 @@
+"""What a reader must know before trusting a measurement's numbers, as sentences."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from .layers import frozen_parameters
+from .tally import Summary, Tally, skewness_note
+from .undisturbed import hooked_parameters
+from .vectors import Estimator
+
+FEW_RARE_DRAWS = 100  # fewer draws of unlikely labels than this: the label-sampled error bar is not to be trusted
+FEW_GROUPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What the notes are made from."""
+
+    model: nn.Module
+    estimator: Estimator
+    tally: Tally
+    joint: str | None  # why the images of a batch depend on each other
+    batchnorm: str
+    rare_draws: float  # expected number of drawn labels that are not the likeliest
+    surveyed: tuple[str, ...] = ()  # what the survey of the model adds
+
+
+def notes(observed: Observed, layers: Sequence[Summary], total: Summary) -> tuple[str, ...]:
+    """All that apply."""
+    skewed = skewness_note(layers, total)
+    return (*_drawn(observed), *_about_model(observed), *([skewed] if skewed else []))
+
+
+def _drawn(observed: Observed) -> Iterator[str]:
+    """On what the standard errors rest."""
+    estimator, tally = observed.estimator, observed.tally
+    groups = len(tally.total.means)
+    if estimator.name == "sampled" and observed.rare_draws < FEW_RARE_DRAWS:
+        yield (
+            f"only about {observed.rare_draws:.2g} of {tally.images * estimator.draws} drawn labels were expected to "
+            "differ from the predicted class, and they carry the trace: the standard error is too small to be "
+            "trusted. Use estimator='propagated'."
+        )
+    if tally.joint and groups < FEW_GROUPS:
+        yield f"the batch engine's standard errors rest on {groups} batches; use smaller batches or more images."
+
+
+def _about_model(observed: Observed) -> Iterator[str]:
+    columns = observed.tally.columns
+    unused = [name for name, column in columns.items() if not any(bool(mean.any()) for mean in column.means)]
+    if unused:
+        yield f"the outputs do not depend on {', '.join(unused)}: trace 0."
+    if observed.batchnorm == "train":
+        yield "batchnorm='train': each batch is one joint model, so its size is part of the quantity."
+    elif observed.joint:
+        yield f"{observed.joint}: measured by batch, each batch as one joint model."
+    if observed.batchnorm == "eval" and _has_unset_statistics(observed.model):
+        yield (
+            "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
+            "through the model in training mode."
+        )
+    frozen = frozen_parameters(observed.model)
+    if frozen:
+        yield f"{frozen:,} frozen parameters (requires_grad=False) are not measured."
+    yield from observed.surveyed
+    hooked = hooked_parameters(observed.model)
+    if hooked:
+        yield (
+            f"hooks on the gradient of {', '.join(hooked)} (register_hook) change what training does with it, not the "
+            "Fisher information: they were not applied."
+        )
+
+
+def _has_unset_statistics(model: nn.Module) -> bool:
+    counts = (getattr(module, "num_batches_tracked", None) for module in model.modules())
+    return any(count is not None and int(count) == 0 for count in counts)
