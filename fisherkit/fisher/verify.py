@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from .estimate import fisher_trace
 from .inputs import Inputs, batches, call, first_tensor, sliced
 from .layers import Layer, trainable_layers, unwrapped
-from .losses import LOSSES, find_loss
-from .losses.callables import CallableLoss
+from .losses import LOSSES, BinaryCrossEntropy, CrossEntropy, SquaredError, find_loss
 from .noise import ImageNoise
 from .undisturbed import undisturbed
 from .vectors import Estimator
@@ -78,11 +77,11 @@ def verify(
     Raises:
         ValueError: `loss` is not one of the named ones, whose outcomes can be enumerated.
     """
-    name = find_loss(loss).name
-    if isinstance(find_loss(loss), CallableLoss):
+    given = find_loss(loss)
+    if not isinstance(given, CrossEntropy | BinaryCrossEntropy | SquaredError):
         raise ValueError(
-            f"loss must be one of {', '.join(known.name for known in LOSSES)} for verify, which enumerates the "
-            f"outcomes; got {name}. The layers do not depend on the loss: verify them with one of these."
+            f"loss must be one of {', '.join(named.name for named in LOSSES)} for verify, which enumerates outcomes; "
+            f"got {given.name}. Layers do not depend on the loss: loss='squared_error' fits any outputs."
         )
     private = copy.deepcopy(unwrapped(model)).double().cpu()
     stream = batches(images, None, size=max_images, max_images=max_images, device=torch.device("cpu"))
@@ -91,7 +90,7 @@ def verify(
     exact = fisher_trace(private, _as_images(inputs), loss=loss, estimator="exact", engine=_exact_engine(engine))
     drawn = fisher_trace(private, _as_images(inputs), loss=loss, engine=engine, batch_size=max_images)
     with undisturbed(private):
-        truth = brute_force(private, inputs, layers, loss=name)
+        truth = brute_force(private, inputs, layers, loss=given.name)
         joint = joint_reference(private, inputs, layers, loss=loss, seed=drawn.seed)
     rows = [
         Row(layer.name, layer.size, exact.engines[layer.name], exact[layer.name], truth[layer.name]) for layer in layers
