@@ -1,4 +1,4 @@
-"""`fisherkit plot`: the per-layer heatmap, or the curves, of one or several runs."""
+"""`fisherkit plot`: the per-layer heatmap, or the curves, of one or several runs; the spectra of one."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,12 @@ from .files import RUNS, run_file
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="PNG, SVG or PDF.  [default: heatmap.png or curves.png beside the first run]",
+    help="PNG, SVG or PDF.  [default: heatmap.png, curves.png or spectrum.png beside the first run]",
 )
 @click.option("--curves", is_flag=True, help="The total and chosen layers over the epochs, with +-2 standard errors.")
+@click.option(
+    "--spectrum", is_flag=True, help="Eigenvalues and effective rank over the epochs, of a run made with --spectrum."
+)
 @click.option(
     "--layer", "layers", multiple=True, metavar="PATTERN", help="Only these layers: conv1, 'layer4.*'; may be repeated."
 )
@@ -35,6 +38,7 @@ def plot(
     runs: tuple[Path, ...],
     out: Path | None,
     curves: bool,
+    spectrum: bool,
     layers: tuple[str, ...],
     variable: str,
     scale: Literal["trace", "per_parameter", "share"],
@@ -46,18 +50,24 @@ def plot(
     fisherkit plot runs/a/run.h5
     fisherkit plot runs/a runs/b --out figure.pdf --scale share
     fisherkit plot runs/a runs/b --curves --layer 'layer4.*'
+    fisherkit plot runs/a --spectrum
     """
     from fisherkit import plots
     from fisherkit.plots.style import check_suffix
     from fisherkit.recording import read
 
+    if spectrum and (curves or len(runs) > 1 or titles):
+        raise ValueError("spectrum must be drawn of one run, without --curves and --title; give them separately.")
     files = [run_file(run) for run in runs]
-    target = out or files[0].with_name("curves.png" if curves else "heatmap.png")
+    kind = "spectrum" if spectrum else "curves" if curves else "heatmap"
+    target = out or files[0].with_name(f"{kind}.png")
     check_suffix(target)
     if not target.parent.is_dir():
         raise ValueError(f"out must be in a folder that exists; got {str(target)!r}.")
     trajectories = [read(file) for file in files]
-    if curves:
+    if spectrum:
+        figure = plots.spectrum(trajectories[0], layers=layers)
+    elif curves:
         figure = plots.curves(trajectories, layers=layers, variable=variable, titles=titles or None)
     else:
         figure = plots.heatmap(trajectories, layers=layers, variable=variable, scale=scale, titles=titles or None)

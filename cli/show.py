@@ -54,6 +54,7 @@ def _lines(file: Path, trajectory: "Trajectory") -> list[str]:
     engines = list((attributes.get("engines") or {}).values())
     counted = ", ".join(f"{engines.count(engine)} by {engine}" for engine in sorted(set(engines)))
     deficits = ", ".join(window_text(window) for window in attributes.get("deficit_windows") or []) or "none"
+    spectrum = attributes.get("spectrum")
     lines = [
         f"{file}: whole (checksum ok), schema {attributes['schema_version']}, "
         f"fisherkit {attributes['fisherkit_version']}, torch {attributes.get('torch_version', 'unknown')}",
@@ -64,10 +65,30 @@ def _lines(file: Path, trajectory: "Trajectory") -> list[str]:
         f"layers   {len(trajectory.layers)}, {int(trajectory.parameters.sum()):,} parameters; {counted}",
         f"measured {attributes.get('estimator', 'unknown')} estimator, draws {attributes.get('draws', '?')}, "
         f"batchnorm={attributes.get('batchnorm', 'unknown')}, {_probes(attributes.get('probes'))}",
-        f"holds    {', '.join(sorted(trajectory.variables))}",
+        *([f"spectrum {_spectrum(spectrum, trajectory)}"] if isinstance(spectrum, dict) else []),
+        f"holds    {', '.join(_names(trajectory))}",
     ]
     summary = run_summary(trajectory) if "fisher_true" in trajectory.variables else ""
     return [*lines, *summary.splitlines()]
+
+
+def _names(trajectory: "Trajectory") -> list[str]:
+    """The variables; eigenvalues, which may be many, as one."""
+    from fisherkit.recording.layout import eigenvalue_names
+
+    numbered = eigenvalue_names(trajectory.variables)
+    together = [f"{numbered[0]} to {len(numbered)}"] if len(numbered) > 1 else numbered
+    return sorted([*together, *(name for name in trajectory.variables if name not in numbered)])
+
+
+def _spectrum(facts: dict[str, Any], trajectory: "Trajectory") -> str:
+    import numpy as np
+
+    rows = int(np.isfinite(trajectory.variable("fisher_spectrum_trace")).any(axis=1).sum())
+    return (
+        f"{facts.get('k')} eigenvalues of each layer in {rows} rows, {facts.get('estimator')} estimator, "
+        f"{facts.get('images')} images, {facts.get('vectors')} score vectors"
+    )
 
 
 def _probes(probes: Any) -> str:

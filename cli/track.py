@@ -72,6 +72,23 @@ def _repeated(command: Any) -> Any:
 @click.option("--every", default="1", show_default=True, help="When to measure: epochs (1), 50steps, or log.")
 @fisher_options
 @click.option(
+    "--spectrum",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Also record the K largest eigenvalues of each layer's Fisher and its effective rank. Costs a backward pass "
+    "for every class but one, and (images x classes)^2 multiply-adds a parameter, at most: see `fisher_spectrum`.",
+)
+@click.option(
+    "--spectrum-every", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs between two spectra."
+)
+@click.option(
+    "--spectrum-images",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Images of a spectrum, the first of the probe.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",

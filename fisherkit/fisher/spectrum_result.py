@@ -68,8 +68,9 @@ class FisherSpectrum:
         """
         if not 1 <= k <= self.k:
             raise ValueError(f"k must be from 1 to {self.k}, the eigenvalues that were computed; got {k!r}.")
-        shares: Values = np.full(len(self.layers), np.nan)
-        return np.divide(self.eigenvalues[:, :k].sum(1), self.trace, out=shares, where=self.trace > 0)
+        sums, unknown = self.eigenvalues[:, :k].sum(1), np.full(len(self.layers), np.nan)
+        shares: Values = np.divide(sums, self.trace, out=unknown, where=self.trace > 0)
+        return shares
 
     def __str__(self) -> str:
         return "\n".join([self._title(), *self._table(), *(f"note: {note}" for note in self.notes)])

@@ -1,7 +1,8 @@
-"""Figures of trajectories: heatmaps and curves, for papers and for the terminal."""
+"""Figures of trajectories: heatmaps, curves and spectra, for papers and for the terminal."""
 
 from fisherkit.plots.curves import curves
 from fisherkit.plots.heatmap import heatmap
+from fisherkit.plots.spectra import spectrum
 from fisherkit.plots.style import save
 
-__all__ = ["curves", "heatmap", "save"]
+__all__ = ["curves", "heatmap", "save", "spectrum"]

@@ -24,6 +24,8 @@ REQUIRED_SERIES = ("epoch", "step")
 COORDINATES = ("epoch", "step", "deficit_active")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+EIGENVALUE = "fisher_eigenvalue_"  # and its number: 1 is the largest
+_EIGENVALUE = re.compile(EIGENVALUE + "([0-9]+)")
 _LONGEST_LAYER = 1000
 _DESCRIPTIONS = {
     "parameters": ("number of parameters of the layer", "1"),
@@ -39,6 +41,10 @@ _DESCRIPTIONS = {
     "deficit_active": ("whether a deficit was on when the row was recorded", None),
     "lr": ("learning rate", "1"),
     "weight_decay": ("weight decay", "1"),
+    "fisher_spectrum_trace": ("trace of the Fisher information on the images of the spectrum of the layer", "nats^2"),
+    "fisher_effective_rank": ("effective rank of the Fisher information of the layer", "1"),
+    "fisher_effective_rank_corrected": ("effective rank, corrected for the number of images, of the layer", "1"),
+    "fisher_effective_rank_stderr": ("standard error of the corrected effective rank of the layer", "1"),
     "elapsed_s": ("time since the run started", "s"),
 }
 _FISHER = {"fisher_true": "true", "fisher_empirical": "empirical"}
@@ -83,12 +89,20 @@ def describe(name: str) -> dict[str, Any]:
     return attributes
 
 
+def eigenvalue_names(names: Iterable[str]) -> list[str]:
+    """Those of the variables that are eigenvalues, the largest first."""
+    numbered = [(int(match[1]), name) for name in names if (match := _EIGENVALUE.fullmatch(name))]
+    return [name for _, name in sorted(numbered)]
+
+
 def _describe_entropy(name: str) -> tuple[str, str | None]:
     long_name, units = _DESCRIPTIONS["entropy"]
     return f"{long_name} ({name.removeprefix('entropy_').replace('_', ' ')})", units
 
 
 def _describe_fisher(name: str) -> tuple[str, str | None]:
+    if match := _EIGENVALUE.fullmatch(name):
+        return f"eigenvalue {match[1]} (1 is the largest) of the Fisher information of the layer", "nats^2"
     for prefix, kind in _FISHER.items():
         if name == prefix or name.startswith(f"{prefix}_"):
             parts = [part for part in name[len(prefix) :].split("_") if part]

@@ -136,10 +136,11 @@ def _check_row(variables: Mapping[str, np.ndarray], series: Mapping[str, float |
 
 
 def _impossible(name: str, values: np.ndarray) -> np.ndarray:
-    """Where a Fisher trace is negative or not finite; a standard error may be NaN (one image has none)."""
+    """Where a Fisher value is negative or not finite; what one image has not, an error, say, may be NaN."""
     if not name.startswith("fisher_"):
         return np.zeros(values.shape, bool)
-    allowed = np.isnan(values) if "stderr" in name else np.zeros(values.shape, bool)
+    optional = "stderr" in name or name.endswith("_corrected")
+    allowed = np.isnan(values) if optional else np.zeros(values.shape, bool)
     return np.asarray(~(allowed | (np.isfinite(values) & (values >= 0))))
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fisherkit.fisher import FisherTrace, fisher_trace, trainable_layers
+from fisherkit.fisher import FisherTrace, fisher_spectrum, fisher_trace, trainable_layers
 from fisherkit.images import ImageSet
+from fisherkit.recording.spectra import spectrum_facts, spectrum_variables
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.recording.writer import RunFile
 
@@ -30,6 +31,11 @@ class FisherTracker:
     The probe images and the draws (one seed) are the same in every row, so that the trajectory moves with the
     weights and not with the noise. Measuring leaves the training bit-identical.
 
+    With `spectrum`, rows also hold the k largest eigenvalues of each layer's Fisher on the first images of the first
+    probe, `fisher_eigenvalue_1` to `_k`, its trace there, `fisher_spectrum_trace`, and `fisher_effective_rank`, also
+    `_corrected` for the number of images with `fisher_effective_rank_stderr` (see `fisher_spectrum`, also for what it
+    costs).
+
     Args:
         path: the run file; made if it is not there. Rows that it already holds must be reproduced bit for bit.
         model: any module; its trainable parameters must not change in number.
@@ -38,6 +44,8 @@ class FisherTracker:
         empirical: also record the empirical Fisher; by default when the first probe has labels.
         attributes: JSON-able facts to store with the file.
         rows: rows of an earlier part of the run to continue from.
+        spectrum: how many eigenvalues of each layer to record; or options of `fisher_spectrum` (k, max_images,
+            estimator, ...).
         options: as for `fisher_trace` (estimator, engine, draws, loss, batchnorm, batch_size, seed, ...).
     """
 
@@ -52,6 +60,7 @@ class FisherTracker:
         rows: Trajectory | None = None,
         accept_different_numerics: bool = False,
         notice: Callable[[str], None] | None = None,
+        spectrum: int | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if options.get("estimator") == "empirical":
@@ -61,6 +70,7 @@ class FisherTracker:
             )
         self.model = model
         self.options = options
+        self.spectrum: Mapping[str, Any] | None = {"k": spectrum} if isinstance(spectrum, int) else spectrum
         self.probes: dict[str, Any] = dict(probe) if _is_named(probe) else {MAIN_PROBE: probe}
         first = next(iter(self.probes.values()))
         labelled = isinstance(first, ImageSet) and options.get("batchnorm", "eval") == "eval"
@@ -82,18 +92,25 @@ class FisherTracker:
         )
 
     def record(
-        self, epoch: float, *, step: int | None = None, measure: bool = True, **numbers: float
+        self,
+        epoch: float,
+        *,
+        step: int | None = None,
+        measure: bool = True,
+        spectrum: bool | None = None,
+        **numbers: float,
     ) -> FisherTrace | None:
         """Measure and keep one row; returns the measurement of the first probe.
 
         Args:
             epoch: passes over the training data completed so far.
             step: optimiser steps so far; must increase. By default the number of the row.
-            measure: without it only the weight norms and the given numbers are kept.
+            measure: without it the trace is not measured; weight norms and the given numbers are always kept.
+            spectrum: whether to measure the spectrum, where the tracker was made with one; by default as `measure`.
             numbers: train_loss, test_accuracy, lr, ... each becomes a series of that name.
 
         Raises:
-            FloatingPointError: a trace is not finite; it names the layers. The earlier rows are safe.
+            FloatingPointError: a trace or spectrum is not finite; it names the layers. The earlier rows are safe.
         """
         variables = {"weight_norm": weight_norms(self.model)}
         series: dict[str, float] = {
@@ -110,6 +127,8 @@ class FisherTracker:
                 given = fisher_trace(self.model, images, **self._empirical_options())
                 self._add(variables, series, f"fisher_empirical{suffix}", given)
             main = main or true
+        if measure if spectrum is None else spectrum:
+            variables |= self._measured_spectrum()
         self.file.append(variables=variables, series={**series, **numbers})
         if main is not None:
             self._describe_measurement(main)
@@ -122,6 +141,18 @@ class FisherTracker:
         if result.draws > 1:
             variables[f"{name}_stderr_draws"] = result.stderr_draws
             series[f"{name}_total_stderr_draws"] = result.total_stderr_draws
+
+    def _measured_spectrum(self) -> dict[str, np.ndarray]:
+        """The spectrum on the first probe, if there is to be one."""
+        if self.spectrum is None:
+            return {}
+        options = {name: value for name, value in self.options.items() if name in ("loss", "seed")}
+        options.update(self.spectrum)
+        found = fisher_spectrum(self.model, next(iter(self.probes.values())), **options)
+        facts = spectrum_facts(found)
+        if self.file.attributes.get("spectrum") != facts:
+            self.file.update_attributes(spectrum=facts)
+        return spectrum_variables(found)
 
     def _empirical_options(self) -> dict[str, Any]:
         """The same measurement with the given labels; an engine that cannot do that leaves it to `auto`."""

@@ -161,6 +161,7 @@ class Run:
             rows=saved,
             accept_different_numerics=accept_different_numerics,
             notice=observer.notice,
+            spectrum=specification.spectrum_options(),
             **specification.fisher_options(),
         )
         self.resumed_at = None if saved is None else self.training.step
@@ -210,7 +211,7 @@ class Run:
         rows = torch.arange(min(len(images), STATISTICS_IMAGES), device=images.images.device)
         inputs = (images.normalised(part) for part in rows.split(256))
         with refreshed_batchnorm(self.training.model, inputs, precision=self.specification.precision):
-            self._record(0.0, measure=True)
+            self._record(0.0, measure=True, spectrum=True)
 
     def _after(self, step: StepReport) -> None:
         """Record what is due after a step; checkpoint when it is time to."""
@@ -221,14 +222,20 @@ class Run:
         if report is not None:
             self.epochs.append(_epoch_record(report))
             self.tracker.file.update_attributes(schedule=self.epochs)
-            self._record(float(report.epoch + 1), measure=due, report=report)
+            spectrum = self._spectrum_due(report.epoch + 1)
+            self._record(float(report.epoch + 1), measure=due, spectrum=spectrum, report=report)
             self.observer.epoch_ended(self, report)
             if time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE:
                 self.checkpoint()
         elif due:
             self._record(step.epoch + step.step_in_epoch / step.steps_in_epoch, measure=True)
 
-    def _record(self, epoch: float, *, measure: bool, report: EpochReport | None = None) -> None:
+    def _spectrum_due(self, done: int) -> bool:
+        return done % self.specification.spectrum_every == 0 or done == self.specification.epochs
+
+    def _record(
+        self, epoch: float, *, measure: bool, spectrum: bool = False, report: EpochReport | None = None
+    ) -> None:
         """One row: the numbers of the epoch that ended, or of the moment within one."""
         training = self.training
         now = report.conditions if report else self.conditions.at(min(training.epoch, self.specification.epochs - 1))
@@ -241,7 +248,7 @@ class Run:
         if report is not None:
             names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
             numbers |= {name: getattr(report, name) for name in names}
-        result = self.tracker.record(epoch, step=training.step, measure=measure, **numbers)
+        result = self.tracker.record(epoch, step=training.step, measure=measure, spectrum=spectrum, **numbers)
         if result is not None:
             self.observer.measured(self, result)
 
