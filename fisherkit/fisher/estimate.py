@@ -11,6 +11,7 @@ from .layers import unwrapped
 from .losses import find_loss
 from .measurement import Measurement, Request
 from .result import FisherTrace
+from .tally import check_population
 from .undisturbed import device_of, undisturbed
 from .vectors import STOCHASTIC, Estimator
 
@@ -146,6 +147,7 @@ def _measured(
         first, rest = peeked(stream(size=batch_size))
         measurement.prepare(first)
         length = known_length(images, max_images)
+        check_population(request.population, images=length or 0)
         if measurement.joint and batch_size is None and length is not None and request.batchnorm == "eval":
             rest = stream(size=min(max(1, length // JOINT_BATCHES), 64))
         measurement.run(rest)

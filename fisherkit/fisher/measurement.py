@@ -98,6 +98,7 @@ class Measurement:
         request, sample = self.request, first.head(SURVEYED_IMAGES)
         self.layers = trainable_layers(self.model)
         self.found = survey(self.model, sample.inputs, self.layers, request.loss.check)
+        check_population(request.population, joint=self.found.joint)
         self.noise = ImageNoise(request.seed)
         plans = [self._plan(estimator) for estimator in request.estimators]
         for index, (estimator, plan) in enumerate(zip(request.estimators, plans, strict=True)):

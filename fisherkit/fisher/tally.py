@@ -77,7 +77,7 @@ class Column:
         numbers = torch.stack([mean, over_images, over_draws, _skewness(n * (y - mean)), total])
         mean_, images_, draws_, skewness, count = numbers.tolist()  # the only wait for the device
         if population is not None:
-            check_population(population, drawn=bool(self.variances), draws=draws, images=round(count))
+            check_population(population, images=round(count))
             noise = draws_ if self.variances else 0.0
             images_ = finite_population(images_, noise, round(count) / population)
             skewness *= 1 - noise / images_ if images_ > 0 else 0.0
@@ -133,29 +133,37 @@ def skewness_note(layers: Sequence[Summary], total: Summary) -> str | None:
     )
 
 
-def check_population(population: int | None, *, drawn: bool, draws: int, images: int = 0) -> None:
-    """Whether a finite population can be told from what is measured.
+def check_population(
+    population: int | None, *, drawn: bool = False, draws: int = 1, images: int = 0, joint: str | None = None
+) -> None:
+    """Whether the mean over a finite population can be told from what is measured.
 
     Args:
         population: its images.
         drawn: whether the estimator draws (propagated, sampled).
         draws: how many times an image.
         images: images measured, once known.
+        joint: why the images of a batch depend on each other, if they do.
 
     Raises:
-        ValueError: population is smaller than what was measured, or one draw does not show the draws' own noise.
+        ValueError: population is smaller than what was measured; one draw does not show the draws' own noise; the
+            images have no values of their own, of which a population could have a mean.
     """
     if population is None:
         return
     if population < max(1, images):
         raise ValueError(
-            f"population must be at least the {max(1, images)} images measured; got {population!r}. It is the number "
-            "of images of which these are a sample without replacement."
+            f"population must be at least the number of images measured, {max(1, images)}; got {population!r}. It is "
+            "the number of images of which these are a sample without replacement."
         )
     if drawn and draws < 2:
         raise ValueError(
             f"draws must be at least 2 with population={population}, to tell the noise of the draws from the spread "
             f"of the images; got {draws!r}. Use draws=2, or estimator='exact'."
+        )
+    if joint is not None:
+        raise ValueError(
+            f"population must be None where the images of a batch are one joint model ({joint}); got {population!r}."
         )
 
 
