@@ -6,7 +6,7 @@ from architectures import ARCHITECTURES, Architecture
 from reference import count, exact_per_image, given_per_batch, given_per_image, outputs, rows
 from torch import Tensor
 
-from fisherkit.fisher import fisher_trace
+from fisherkit.fisher import fisher_trace, fisher_traces
 from fisherkit.fisher.losses import find_loss
 from fisherkit.fisher.noise import ImageNoise
 from fisherkit.fisher.vectors import Estimator
@@ -22,6 +22,7 @@ def batch_of(inputs, labels: Tensor):
 
 def check(result, reference):
     assert set(result.layers) == set(reference)
+    assert not any("depend" in note or "never updated" in note for note in result.notes)
     for layer, values in reference.items():
         mean = values if isinstance(values, float) else float(values.mean())
         assert result[layer] == pytest.approx(mean, rel=RTOL, abs=TINY), (layer, result.engines[layer])
@@ -66,6 +67,20 @@ def test_empirical(case: Architecture):
     check_engines(result, case, case.slow)
 
 
+@cases
+def test_several_estimators_in_one_pass(case: Architecture):
+    """The numbers and the engines are those of each estimator alone."""
+    model, inputs, labels = case.build()
+    options = dict(loss=case.loss, seed=3)
+    together = fisher_traces(
+        model, batch_of(inputs, labels), estimators=("exact", "propagated", "empirical"), **options
+    )
+    for name, result in together.items():
+        alone = fisher_trace(model, batch_of(inputs, labels), estimator=name, **options)
+        assert result.engines == alone.engines
+        assert result.trace == pytest.approx(alone.trace, rel=RTOL)
+
+
 def score(model, inputs, labels: Tensor, loss: str, i: int) -> Tensor:
     """d(-log p(label | z)) / dz of image i, by autograd."""
     z = outputs(model, rows(inputs, i)).detach().requires_grad_()
@@ -75,3 +90,10 @@ def score(model, inputs, labels: Tensor, loss: str, i: int) -> Tensor:
     else:
         value = torch.nn.functional.cross_entropy(z.movedim(-1, 1) if "token" in loss else z, y, reduction="sum")
     return torch.autograd.grad(value, z)[0]
+
+
+def test_the_table_says_which_layers_are_measured_otherwise_and_why():
+    model, inputs, labels = next(case for case in ARCHITECTURES if case.name == "gpt").build()
+    text = str(fisher_trace(model, [(inputs, labels)], loss="token_cross_entropy")).splitlines()
+    assert "by batch: tokens: its weights are tied to another module's" in text
+    assert "by batch: places: the rows of its input are not the images" in text

@@ -208,7 +208,7 @@ ARGUMENTS = {
     "max_images": (dict(max_images=0), r"max_images must be at least 1; got 0"),
     "batch_size": (dict(batch_size=-1), r"batch_size must be at least 1; got -1"),
     "rel_se": (dict(rel_se=5.0), r"rel_se must be between 0 and 1, for example 0.05; got 5.0"),
-    "labels": (dict(estimator="empirical"), r"labels must be given for estimator='empirical'"),
+    "labels": (dict(estimator="empirical"), r"labels must be given with every batch for estimator='empirical'"),
 }
 
 

@@ -331,6 +331,44 @@ def test_reparametrised_weights(how, moved: set[str]):
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+# --- subclasses -----------------------------------------------------------------------------------------------------
+
+
+class Initialised(nn.Linear):
+    """Only its weights begin otherwise."""
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class Scaled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Standardised(nn.Conv1d):
+    """Weight standardisation, in the method that the forward of a convolution calls."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight - weight.mean((1, 2), keepdim=True), bias)
+
+
+SUBCLASSES = {
+    "initialised": (lambda: Initialised(5, 4), "ghost"),
+    "scaled": (lambda: Scaled(5, 4), "vmap"),
+    "standardised": (lambda: nn.Sequential(nn.Unflatten(1, (1, 5)), Standardised(1, 4, 5), nn.Flatten()), "vmap"),
+}
+
+
+@pytest.mark.parametrize(("make", "engine"), SUBCLASSES.values(), ids=SUBCLASSES)
+def test_subclasses(make, engine: str):
+    model = small()
+    model[2] = make().double()
+    result = check_exact(model)
+    assert {result.engines[layer] for layer in result.layers if layer.startswith("2")} == {engine}
+
+
 # --- hooks on gradients ---------------------------------------------------------------------------------------------
 
 

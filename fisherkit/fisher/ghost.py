@@ -30,14 +30,15 @@ def ghost(
     layers: Sequence[Layer],
     *,
     joint: Sequence[Layer] = (),
+    mixed: bool = False,
 ) -> dict[str, Tensor]:
     """Squared norms || J_l^T v ||^2, float64 [vectors, images] for each layer in `layers`.
 
     `joint` layers are measured in the same backward passes as the batch engine does, for the vectors with mean zero:
-    [vectors, 1].
+    [vectors, 1]. `mixed` says that there are others too.
     The caller has surveyed the model (see plan.py): each layer is called once.
     """
-    rows = responses(model, inputs, vectors, layers, _norms, joint=joint)
+    rows = responses(model, inputs, vectors, layers, _norms, joint=joint, mixed=mixed)
     return {name: torch.stack([row[name] for row in rows if name in row]) for name in rows[0]}
 
 
@@ -56,14 +57,18 @@ def responses(
     respond: Respond,
     *,
     joint: Sequence[Layer] = (),
+    mixed: bool = False,
 ) -> list[dict[str, Tensor]]:
-    """For each vector, what `respond(layer, input)(output gradient)` returns for each layer; one forward pass."""
+    """For each vector, what `respond(layer, input)(output gradient)` returns for each layer; one forward pass.
+
+    `mixed`: not all vectors have mean zero, so that some backward passes do not go to the parameters of `joint`.
+    """
     images = len(first_tensor(inputs))
     taps = [_Tap(layer, images, respond) for layer in layers]
     anchor = torch.zeros((), device=first_tensor(inputs).device, requires_grad=True)
     shared = [p for layer in joint for p in layer.parameters.values()]
     rows: list[dict[str, Tensor]] = []
-    with _attached(taps, anchor), _only_differentiated(model, shared):
+    with _attached(taps, anchor, everywhere=mixed), _only_differentiated(model, shared):
         outputs = call(model, inputs)
         for _, *grads in backward_passes(outputs, [anchor], vectors(outputs), joint=shared):
             row = {tap.layer.name: tap.collect() for tap in taps}
@@ -139,11 +144,11 @@ class _Start(torch.autograd.Function):
 
 
 @contextmanager
-def _attached(taps: Sequence[_Tap], anchor: Tensor) -> Iterator[None]:
-    """Hook the tapped layers' modules, and let the graph start at the first of their outputs."""
+def _attached(taps: Sequence[_Tap], anchor: Tensor, *, everywhere: bool) -> Iterator[None]:
+    """Hook the tapped layers' modules, and let the graph start at the first of their outputs, or at all of them."""
 
     def attach(layer: Layer, output: Tensor, receive: Callable[[Tensor], None]) -> Tensor:
-        starts = torch.is_grad_enabled() and (layer.foreign or not output.requires_grad)
+        starts = torch.is_grad_enabled() and (everywhere or layer.foreign or not output.requires_grad)
         if layer.overwritten or (starts and output._is_view()):
             output = output.clone()  # a hook on a view is lost when the view is changed in place
         if starts:

@@ -117,6 +117,11 @@ def _raw_batches(images: Any, labels: Tensor | None, size: int) -> Iterator[Batc
         for start in range(0, len(whole), size):
             part = None if whole.labels is None else whole.labels[start : start + size]
             yield Batch(sliced(whole.inputs, start, start + size), part)
+    elif _is_pair(images):
+        raise ValueError(
+            "images must not be a tuple of two tensors, which may be a batch with its labels or two batches; "
+            "give a list: [(images, labels)] for the one, [first, second] for the other."
+        )
     elif isinstance(images, Iterable):
         if labels is not None:
             raise ValueError("labels must be left out when images is an iterable of batches: yield (images, labels).")
@@ -126,6 +131,10 @@ def _raw_batches(images: Any, labels: Tensor | None, size: int) -> Iterator[Batc
         raise ValueError(
             f"images must be a tensor, an ImageSet or an iterable of batches; got {type(images).__name__}."
         )
+
+
+def _is_pair(images: Any) -> bool:
+    return isinstance(images, tuple) and len(images) == 2 and all(isinstance(value, Tensor) for value in images)
 
 
 def _as_batch(item: Any, index: int) -> Batch:

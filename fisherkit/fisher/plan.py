@@ -90,7 +90,8 @@ def _measure_by_one_pass(
     first = plans[members[0]]
     ghosts, joint = first.measured_by("ghost"), first.measured_by("batch")
     if ghosts:
-        found = ghost(model, inputs, chained, ghosts, joint=joint)
+        mixed = bool(joint) and not all(plans[index].joint for index in members)
+        found = ghost(model, inputs, chained, ghosts, joint=joint, mixed=mixed)
     elif joint:
         found = batch(model, inputs, chained, joint)
     else:
