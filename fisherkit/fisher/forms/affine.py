@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from ..layers import Layer
@@ -61,20 +61,30 @@ def _positions(x: Tensor) -> Float[Tensor, "images positions features"]:
 def embedding(layer: Layer, tokens: Tensor) -> SquaredNorms:
     """Row r: grad = sum of g_t over the positions t that hold token r; padding_idx has no gradient.
 
-    ||grad||^2 = sum_tt' [token_t = token_t'] g_t . g_t'
+    The rows of the tokens that an image holds are summed, at most one for each of its positions.
     """
     module = layer.module
     assert isinstance(module, nn.Embedding)
     tokens = tokens.reshape(len(tokens), -1)  # [images, positions]
-    same = tokens[:, :, None] == tokens[:, None, :]
-    if module.padding_idx is not None:
-        same &= (tokens != module.padding_idx)[:, :, None]
+    first = torch.arange(len(tokens), device=tokens.device)[:, None] * tokens.shape[1]
+    row = (first + _ranks(tokens)).flatten()
+    padding = None if module.padding_idx is None else (tokens == module.padding_idx)[:, :, None]
 
     def norms(g: Tensor) -> Tensor:
         g = g.reshape(*tokens.shape, -1)  # [images, positions, features]
-        return torch.where(same, g @ g.transpose(1, 2), 0.0).flatten(1).sum(1)
+        g = g if padding is None else g.masked_fill(padding, 0.0)
+        rows = torch.zeros_like(g, memory_format=torch.contiguous_format).flatten(0, 1)
+        return squares(rows.index_add_(0, row, g.flatten(0, 1)).view_as(g))
 
     return norms
+
+
+def _ranks(tokens: Int[Tensor, "images positions"]) -> Int64[Tensor, "images positions"]:
+    """Which of its image's different tokens, in their order, each position holds."""
+    ordered, order = tokens.sort(1)
+    starts = torch.zeros_like(ordered)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return torch.empty_like(order).scatter_(1, order, starts.cumsum(1))
 
 
 def embedding_blocks(layer: Layer, tokens: Tensor, g: Tensor) -> Iterator[Tensor]:
