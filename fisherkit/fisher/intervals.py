@@ -46,14 +46,14 @@ def hall_interval(
 def edgeworth_terms(skewness: ArrayLike, groups: ArrayLike) -> tuple[Values, Values]:
     """The terms a and b of `hall_interval`; NaN skewness counts as 0."""
     slope = np.nan_to_num(_float64(skewness)) / np.sqrt(_float64(groups))
-    return slope / 3, slope / 6
+    return _float64(slope / 3), _float64(slope / 6)
 
 
-def _inverse(a: Values, b: Values, y: Values) -> Values:
+def _inverse(a: Values, b: Values, y: ArrayLike) -> Values:
     """g^-1(y) of `hall_interval`; its limit y - b at a = 0, where the formula is 0 / 0."""
     small = np.abs(a) < 1e-8  # the formula loses half its digits to cancellation here, the limit is off by a y^2
-    safe = np.where(small, 1.0, a)
-    return np.where(small, y - b, (np.cbrt(1 + 3 * safe * (y - b)) - 1) / safe)
+    safe, x = np.where(small, 1.0, a), _float64(y) - b
+    return np.where(small, x, (np.cbrt(1 + 3 * safe * x) - 1) / safe)
 
 
 def _float64(values: ArrayLike) -> Values:
