@@ -113,8 +113,8 @@ def test_samples_without_replacement_are_covered(size: int, draws: int):
     for n in hits:
         for _ in range(1000):
             groups = rng.permutation(images)[:n].reshape(-1, size).mean(1)
-            noise = rng.uniform(0, 2, (draws, len(groups))) if draws > 1 else 1.0
-            made = column(((groups * noise + np.zeros((draws, 1))).tolist(), n))
+            noise = rng.uniform(-1, 1, (draws, len(groups))) * (draws > 1) / size**0.5
+            made = column(((groups * (1 + noise)).tolist(), n))
             found = made.summary(draws, population=500)
             lower, upper = hall_interval(found.mean, found.stderr, found.skewness, found.groups)
             hits[n] += lower - 1e-9 <= images.mean() <= upper + 1e-9
