@@ -3,10 +3,12 @@
 import copy
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from architectures import BasicBlock, ResNet
+from cases import BY_NAME
 from reference import exact_per_image
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -490,6 +492,51 @@ def test_attributes_that_a_forward_writes_come_back():
     assert model.last is model.features is kept
 
 
+# --- half precision -------------------------------------------------------------------------------------------------
+
+HALF = {torch.bfloat16: 0.02, torch.float16: 0.003}
+
+
+class Autocast(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.model(x)
+
+
+@pytest.mark.parametrize("name", ["residual", "multihead_attention", "conv2d_strided_gram", "embedding", "group_norm"])
+def test_half_precision_is_right_to_its_rounding(name: str):
+    model, inputs = BY_NAME[name].build()
+    exact = exact_per_image(model.eval(), inputs)
+    truth = np.array([float(values.mean()) for values in exact.values()])
+    for dtype, rtol in HALF.items():
+        half, images = copy.deepcopy(model).to(dtype), inputs.to(dtype) if inputs.is_floating_point() else inputs
+        result = fisher_trace(half, images, estimator="exact")
+        assert set(result.engines.values()) == {"ghost"}
+        assert result.trace == pytest.approx(truth, rel=rtol)
+        assert any(f"parameters in {str(dtype)[6:]}" in note for note in result.notes)
+    images = inputs.float() if inputs.is_floating_point() else inputs
+    result = fisher_trace(Autocast(copy.deepcopy(model).float()), images, estimator="exact")
+    assert set(result.engines.values()) == {"ghost"}
+    assert result.trace == pytest.approx(truth, rel=0.02)
+
+
+def test_squares_of_small_gradients_do_not_underflow():
+    """In float16 the squares of these scores are all below the smallest number there is, 6e-8."""
+    model = nn.Linear(4, 3).double()
+    model.weight.data.zero_()
+    model.bias.data = torch.tensor([9.0, 0.0, 0.0], dtype=torch.float64)
+    result = fisher_trace(model.half(), X.half(), estimator="empirical", labels=torch.zeros(5, dtype=torch.long))
+    model.double()
+    score = torch.softmax(model.bias.detach(), 0) - torch.tensor([1.0, 0.0, 0.0])
+    expected = float((score.square().sum() * (1 + X.square().sum(1))).mean())
+    assert expected < 1e-6
+    assert result.total == pytest.approx(expected, rel=0.01)
+
+
 # --- models and images that cannot be measured ----------------------------------------------------------------------
 
 
@@ -500,6 +547,12 @@ class NoGradient(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
+            return self.body(x)
+
+
+class Inference(NoGradient):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.inference_mode():
             return self.body(x)
 
 
@@ -523,6 +576,11 @@ UNMEASURABLE = {
     "no_gradient": (NoGradient, r"outputs that depend on its trainable parameters.*torch.no_grad"),
     "detached": (lambda: nn.Sequential(small(), Detach()), r"outputs that depend on its trainable parameters.*detach"),
     "hidden": (Hidden, r"outputs that depend on its trainable parameters.*not registered in the model"),
+    "scripted": (
+        lambda: nn.Sequential(torch.jit.script(small())),
+        r"layer '0' is compiled by torch.jit \(RecursiveScriptModule\).*measure the module that it was made from",
+    ),
+    "inference": (Inference, r"outputs that depend on its trainable parameters.*torch.no_grad"),
     "bfloat16": (
         lambda: small().bfloat16(),
         r"images must have the dtype of the model's parameters, torch.bfloat16; got torch.float64. Pass images.to",
@@ -537,6 +595,7 @@ class Detach(nn.Module):
 
 @pytest.mark.parametrize(("make", "message"), UNMEASURABLE.values(), ids=UNMEASURABLE)
 @pytest.mark.parametrize("estimator", ["exact", "propagated"])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_models_that_cannot_be_measured(make, message: str, estimator: str):
     with pytest.raises(ValueError, match=message):
         fisher_trace(make(), X, estimator=estimator)
@@ -550,6 +609,13 @@ def test_a_function_is_not_a_model():
 def test_an_error_of_the_model_itself_is_left_as_it_is():
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         fisher_trace(small(), X[:, :3])
+
+
+def test_integers_for_a_model_of_numbers_are_told_as_such():
+    with pytest.raises(
+        ValueError, match=r"parameters, torch.float64; got torch.int64. Pass images.to\(torch.float64\)"
+    ):
+        fisher_trace(small(), torch.ones(5, 4, dtype=torch.long))
 
 
 def test_a_pair_in_place_of_images_is_refused():

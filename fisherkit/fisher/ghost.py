@@ -45,8 +45,13 @@ def ghost(
 def _norms(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
     form = find_form(layer)
     assert form is not None
-    norms = form.norms(layer, a)
-    return lambda g: norms(g).double()
+    norms = form.norms(layer, single(a))
+    return lambda g: norms(single(g)).double()
+
+
+def single(x: Tensor) -> Tensor:
+    """At least float32: the squares of a gradient in half precision would be lost to rounding and underflow."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def responses(
@@ -105,7 +110,7 @@ class _Tap:
         if a.shape[0] != self.images:
             raise PathError(name, f"was called with {a.shape[0]} rows for the {self.images} images of this batch")
         self.input, self.version = a, a._version
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
             self.given = self.respond(self.layer, a.detach())
 
     def receive(self, g: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -98,15 +99,16 @@ def unwrapped(model: object) -> nn.Module:
             f"model must be a torch.nn.Module; got {type(model).__name__}. "
             "Wrap it in a module that registers its parameters."
         )
-    while (inside := _inside(model)) is not None:
-        if model._forward_hooks or model._forward_pre_hooks:
+    plain: nn.Module = model
+    while (inside := _inside(plain)) is not None:
+        if plain._forward_hooks or plain._forward_pre_hooks:
             raise ValueError(
-                f"model must carry its hooks on the plain module; got hooks on its {type(model).__name__} wrapper, "
+                f"model must carry its hooks on the plain module; got hooks on its {type(plain).__name__} wrapper, "
                 f"which is not called here. Register them on model.{inside}."
             )
-        model = model._modules[inside]  # type: ignore[assignment]
-    _refuse_absent(model)
-    return model
+        plain = cast(nn.Module, plain._modules[inside])
+    _refuse_absent(plain)
+    return plain
 
 
 def _inside(module: nn.Module) -> str | None:
@@ -138,9 +140,14 @@ def _named_modules(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
 
 
 def _refuse_absent(model: nn.Module) -> None:
-    """Parameters whose values are elsewhere, or nowhere."""
+    """Parameters whose values are elsewhere, or nowhere; modules that cannot be looked into."""
     sharded = "whole parameters on this device are needed: load a full state dict into the plain model and measure that"
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"layer {path or ROOT!r} is compiled by torch.jit ({type(module).__name__}), which hides what it does; "
+                "measure the module that it was made from."
+            )
         if SHARDED_MODULE in map(_qualified_name, type(module).__mro__):
             raise ValueError(f"layer {path or ROOT!r} is sharded by FullyShardedDataParallel; {sharded}.")
         for local, parameter in module.named_parameters(recurse=False):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from .layers import frozen_parameters
@@ -12,6 +13,7 @@ from .vectors import Estimator
 
 FEW_RARE_DRAWS = 100  # fewer draws of unlikely labels than this: the label-sampled error bar is not to be trusted
 FEW_GROUPS = 8
+HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float16, torch.bfloat16)}  # relative rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,11 @@ def _about_model(observed: Observed) -> Iterator[str]:
     frozen = frozen_parameters(observed.model)
     if frozen:
         yield f"{frozen:,} frozen parameters (requires_grad=False) are not measured."
+    for dtype in sorted({p.dtype for p in observed.model.parameters()} & set(HALF), key=str):
+        yield (
+            f"parameters in {str(dtype).removeprefix('torch.')}: every operation of the forward and backward passes "
+            f"rounds to {HALF[dtype]:.2%}; model.float() is measured without that."
+        )
     yield from observed.surveyed
     hooked = hooked_parameters(observed.model)
     if hooked:

@@ -76,7 +76,7 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
         usage.uses = {name: graph.uses(p) for name, p in layer.parameters.items()}
         if layer.name in seen.returned:
             output, node, version = seen.returned[layer.name]
-            usage.overwritten = output._is_view() and output._version != version
+            usage.overwritten = output._is_view() and not output.is_inference() and output._version != version
             usage.arrives = usage.overwritten or node in graph.nodes
     opaque = REENTRANT if seen.reentrant or graph.has("CheckpointFunction") else None
     if opaque is None:
@@ -100,14 +100,14 @@ def _first_call(model: nn.Module, inputs: Inputs) -> Tensor:
         return call(model, inputs)
     except RuntimeError as error:
         values = inputs.values() if isinstance(inputs, dict) else [inputs]
-        given = {value.dtype for value in values if value.is_floating_point()}
+        given = {value.dtype for value in values}
         wanted = {p.dtype for p in model.parameters() if p.is_floating_point()}
-        if given <= wanted or len(wanted) != 1:
+        if "type" not in str(error) or given <= wanted or len(wanted) != 1:
             raise
-        (dtype,), (other,) = wanted, given - wanted
+        (dtype,), other = wanted, next(iter(given - wanted))
         raise ValueError(
             f"images must have the dtype of the model's parameters, {dtype}; got {other}. "
-            f"Pass images.to({dtype}) or model.to({other}). The model said: {str(error).splitlines()[0]}"
+            f"Pass images.to({dtype}). The model said: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -165,7 +165,7 @@ class _Observation:
         seen.calls += 1
         seen.rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else None
         if isinstance(output, Tensor):
-            self.returned[name] = output, output.grad_fn, output._version
+            self.returned[name] = output, output.grad_fn, 0 if output.is_inference() else output._version
             self.targets += [output] if output.requires_grad else []
 
 

@@ -21,13 +21,15 @@ INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 def batch_norm(module: Any, a: Tensor) -> Tensor:
     """xhat by the running statistics (evaluation mode)."""
-    return F.batch_norm(a, module.running_mean, module.running_var, training=False, eps=module.eps)
+    mean, variance = module.running_mean.to(a.dtype), module.running_var.to(a.dtype)
+    return F.batch_norm(a, mean, variance, training=False, eps=module.eps)
 
 
 def instance_norm(module: Any, a: Tensor) -> Tensor:
     """xhat by the statistics of each image and channel, or by running ones where they are tracked."""
     if module.track_running_stats:
-        return F.instance_norm(a, module.running_mean, module.running_var, use_input_stats=False, eps=module.eps)
+        mean, variance = module.running_mean.to(a.dtype), module.running_var.to(a.dtype)
+        return F.instance_norm(a, mean, variance, use_input_stats=False, eps=module.eps)
     return F.instance_norm(a, eps=module.eps)
 
 
