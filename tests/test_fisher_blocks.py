@@ -73,7 +73,13 @@ def test_blocks_are_the_gradient_of_each_image(case: Case, monkeypatch: pytest.M
     check(case, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["mlp", "sequence_linear", "embedding_padding", "conv2d_grouped"])
+SEVERAL = [
+    *("mlp", "sequence_linear", "embedding_padding", "cross_attention"),
+    *("conv2d_grouped", "conv_transpose2d_grouped"),
+]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
 def test_large_gradients_come_in_several_pieces(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(form_module, "PIECE", 30)
     check(BY_NAME[name], monkeypatch)

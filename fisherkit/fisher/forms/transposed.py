@@ -8,7 +8,7 @@ kernel offset o:
                                           = sum_ll' (a^T a)_ll' (sum_o g_o^T g_o)_ll'        (Gram)
 
 For P positions of the output, multiply-adds are: direct K L I O; Gram P^2 O + K L^2 + L^2 I (all per group).
-`output_padding` and `output_size` need no care: they only make g larger at its end.
+`output_padding` and `output_size` only make g larger at its end, where no kernel offset reaches.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..layers import Layer
-from .convolution import _padded, _windows, patch_gram
+from .convolution import padded, patch_gram, windows
 from .convolution_blocks import by_group
-from .form import Form, SquaredNorms, squares
+from .form import Form, SquaredNorms, spans, squares
 
 # costs against a multiply-add of `direct` on one CPU core, for maps of 4 to 32 pixels and 3 to 1,024 channels:
 # gram 0.5 to 3, by_image 0.35 to 1 at kernel 4 and stride 2, up to 6 where the Gram is far cheaper than both
@@ -75,17 +75,29 @@ def direct(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> Tensor:
 
 def by_image(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> Tensor:
     """||grad W||^2 by the library's weight gradient of each image."""
-    none, wanted = [0] * len(module.kernel_size), [False, True, False]
-    settings = (module.stride, module.padding, module.dilation, True, none, module.groups, wanted)
+    longer = [  # output_padding, or what output_size asked for
+        size - (length - 1) * stride + 2 * padding - dilation * (kernel - 1) - 1
+        for size, length, stride, padding, dilation, kernel in zip(
+            g.shape[2:],
+            a.shape[2:],
+            module.stride,
+            cast(tuple[int, ...], module.padding),
+            module.dilation,
+            module.kernel_size,
+            strict=True,
+        )
+    ]
+    settings = (module.stride, module.padding, module.dilation, True, longer, module.groups, [False, True, False])
+    weight = module.weight.to(a.dtype)  # of which only the shape is used
     grads = (
-        torch.ops.aten.convolution_backward(g[i : i + 1], a[i : i + 1], module.weight, None, *settings)[1]
+        torch.ops.aten.convolution_backward(g[i : i + 1], a[i : i + 1], weight, None, *settings)[1]
         for i in range(len(g))
     )
     return torch.stack([grad.square().sum() for grad in grads])
 
 
 def transposed_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
-    """W [images, groups, inputs, outputs] for each kernel offset; b [images, outputs]."""
+    """W [images, groups, inputs, outputs] for each kernel offset, by inputs where it is large; b [images, outputs]."""
     module = cast(_ConvTransposeNd, layer.module)
     if "weight" in layer.parameters:
         yield from weight_blocks(module, a, g)
@@ -95,10 +107,11 @@ def transposed_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
 
 def weight_blocks(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> Iterator[Tensor]:
     """grad W_o = a g_o^T [images, groups, inputs, outputs] for each kernel offset o."""
-    rows, padded = by_group(a, module.groups), _padded(module, g)
-    for window in _windows(module, tuple(a.shape[2:])):
-        view = padded[(slice(None), slice(None), *window)]
-        yield rows @ by_group(view, module.groups).transpose(2, 3)
+    rows, whole = by_group(a, module.groups), padded(module, g)
+    for window in windows(module, tuple(a.shape[2:])):
+        view = by_group(whole[(slice(None), slice(None), *window)], module.groups)
+        for some in spans(rows.shape[2], len(g) * module.out_channels):
+            yield rows[:, :, some] @ view.transpose(2, 3)
 
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
