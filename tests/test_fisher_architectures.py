@@ -6,7 +6,7 @@ from architectures import ARCHITECTURES, Architecture
 from reference import count, exact_per_image, given_per_batch, given_per_image, outputs, rows
 from torch import Tensor
 
-from fisherkit.fisher import fisher_trace, fisher_traces
+from fisherkit.fisher import fisher_trace, fisher_traces, verify
 from fisherkit.fisher.losses import find_loss
 from fisherkit.fisher.noise import ImageNoise
 from fisherkit.fisher.vectors import Estimator
@@ -97,3 +97,11 @@ def test_the_table_says_which_layers_are_measured_otherwise_and_why():
     text = str(fisher_trace(model, [(inputs, labels)], loss="token_cross_entropy")).splitlines()
     assert "by batch: tokens: its weights are tied to another module's" in text
     assert "by batch: places: the rows of its input are not the images" in text
+
+
+def test_verify_takes_complex_parameters():
+    model, inputs, _ = next(case for case in ARCHITECTURES if case.name == "fourier_operator").build()
+    model.weight.data = model.weight.data.to(torch.cfloat)
+    checked = verify(model.float(), inputs.float(), loss="squared_error")
+    assert checked.passed
+    assert model.weight.dtype == torch.cfloat

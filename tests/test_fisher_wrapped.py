@@ -83,6 +83,7 @@ def test_a_compiled_submodule_leaves_no_trace_in_the_names():
     result = check_exact_by_plain_names(model)
     assert result.layers == ("first", "block.2", "out")
     assert set(result.engines.values()) == {"ghost"}
+    assert verify(model, X).passed
     by_vmap = fisher_trace(model, X, estimator="exact", engine="vmap")
     assert by_vmap.trace == pytest.approx(result.trace, rel=RTOL)
 
@@ -330,6 +331,7 @@ def test_reparametrised_weights(how, moved: set[str]):
     for layer in moved:
         assert drawn.engines[layer] == "batch"
         assert drawn[layer] == pytest.approx(whole[layer], rel=RTOL)
+    assert verify(model, X).passed
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 

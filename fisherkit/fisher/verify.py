@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .estimate import fisher_trace
 from .inputs import Inputs, batches, call, first_tensor, sliced
-from .layers import Layer, trainable_layers, unwrapped
+from .layers import Layer, real, trainable_layers, unwrapped
 from .losses import LOSSES, BinaryCrossEntropy, CrossEntropy, SquaredError, find_loss
 from .noise import ImageNoise
 from .undisturbed import undisturbed
@@ -83,7 +83,7 @@ def verify(
             f"loss must be one of {', '.join(named.name for named in LOSSES)} for verify, which enumerates outcomes; "
             f"got {given.name}. Layers do not depend on the loss: loss='squared_error' fits any outputs."
         )
-    private = copy.deepcopy(unwrapped(model)).double().cpu()
+    private = _in_double(unwrapped(model))
     stream = batches(images, None, size=max_images, max_images=max_images, device=torch.device("cpu"))
     inputs = doubled(next(stream).inputs)
     layers = trainable_layers(private)
@@ -100,6 +100,14 @@ def verify(
         if drawn.engines[layer.name] == "batch"
     ]
     return Verification(tuple(rows), len(first_tensor(inputs)))
+
+
+def _in_double(model: nn.Module) -> nn.Module:
+    """A copy on the CPU; weights that a hook makes from parameters, which deepcopy refuses, are made anew in it."""
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    private = copy.deepcopy(model, {id(value): value.detach().clone() for value in kept if not value.is_leaf})
+    private._apply(lambda x: x.to(torch.complex128) if x.is_complex() else x)
+    return private.double().cpu()
 
 
 def brute_force(model: nn.Module, inputs: Inputs, layers: tuple[Layer, ...], *, loss: str) -> dict[str, float]:
@@ -160,7 +168,7 @@ def _squared_gradients(scalar: Tensor, layers: tuple[Layer, ...]) -> dict[str, f
     grads = iter(torch.autograd.grad(scalar, parameters, retain_graph=True, allow_unused=True))
     return {
         layer.name: sum(
-            float(grad.to_dense().square().sum())
+            float(real(grad.to_dense()).square().sum())
             for grad in [next(grads) for _ in layer.parameters]
             if grad is not None
         )
