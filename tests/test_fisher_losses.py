@@ -205,7 +205,7 @@ def test_entropy_is_the_mean_of_minus_log_p(name: str):
         expected = 4 * 0.5 * np.log(2 * np.pi * np.e)
     else:
         expected = sum(-p * np.log(p) for p, _ in outcomes_of(name, z[0]))
-    assert find_loss(name).likelihood(z, None).entropy().tolist() == pytest.approx([expected], rel=1e-12)
+    assert find_loss(name).likelihood(z, None).entropy().tolist() == pytest.approx([expected], rel=1e-12, abs=0)
 
 
 def test_rare_draws_are_the_expected_number_of_unlikely_outcomes():
@@ -352,11 +352,17 @@ def test_a_sure_network_loses_nothing_to_cancellation(name: str, logits):
     torch.testing.assert_close(s.T @ s, expected / torch.outer(unit, unit), rtol=0, atol=1e-12)
     v = first(all_signs(find_loss(name), outputs).reshape(-1, *outputs.shape)) / unit
     torch.testing.assert_close(v.T @ v / len(v), expected / torch.outer(unit, unit), rtol=0, atol=1e-12)
+    assert ((v * unit).sum(1).abs() <= 1e-12 * unit.max()).all()  # 1 is in the null space of H
     torch.testing.assert_close(first(likelihood.score())[0], p - F.one_hot(torch.tensor(1), 4), rtol=1e-12, atol=0)
     at_top = find_loss(name).likelihood(outputs[None], torch.tensor([[0, IGNORED]])).score()
-    assert float(first(at_top)[0, 0]) == pytest.approx(-float(p[1:].sum()), rel=1e-12)
-    assert float(likelihood.rare_draws()) == pytest.approx(float(1 - p[0] if p[0] < 0.9 else p[1:].sum()), rel=1e-12)
-    assert float(likelihood.entropy()) > 0
+    assert float(first(at_top)[0, 0]) == pytest.approx(-float(p[1:].sum()), rel=1e-12, abs=0)
+    assert float(likelihood.rare_draws()) == pytest.approx(
+        float(1 - p[0] if p[0] < 0.9 else p[1:].sum()), rel=1e-12, abs=0
+    )
+    below = logits[0] - np.array(logits)
+    entropy = float(p.numpy() @ below) + np.log1p(np.exp(-below[1:]).sum())
+    one = find_loss(name).likelihood(outputs[None], torch.tensor([[0, IGNORED]]))
+    assert float(one.entropy()) == pytest.approx(entropy, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("gap", [-700.0, -40.0, 40.0, 700.0])
@@ -365,10 +371,10 @@ def test_a_sure_yes_or_no_loses_nothing_to_cancellation(gap: float):
     q = 1 / (1 + np.exp(abs(gap)))  # of the unlikely answer
     loss = find_loss("binary_cross_entropy")
     likely, likelihood = float(gap > 0), loss.likelihood(z, None)
-    assert float(likelihood.column(0)) == pytest.approx(np.sqrt(q), rel=1e-12)
-    assert abs(float(loss.likelihood(z, torch.tensor([[likely]])).score())) == pytest.approx(q, rel=1e-12)
-    assert float(likelihood.entropy()) == pytest.approx(q * (1 + abs(gap)), rel=1e-12)
-    assert float(likelihood.rare_draws()) == pytest.approx(q, rel=1e-12)
+    assert float(likelihood.column(0)) == pytest.approx(np.sqrt(q), rel=1e-12, abs=0)
+    assert abs(float(loss.likelihood(z, torch.tensor([[likely]])).score())) == pytest.approx(q, rel=1e-12, abs=0)
+    assert float(likelihood.entropy()) == pytest.approx(q * (1 + abs(gap)), rel=1e-12, abs=0)
+    assert float(likelihood.rare_draws()) == pytest.approx(q, rel=1e-12, abs=0)
 
 
 @names
