@@ -4,7 +4,7 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, Architecture
 from reference import count, exact_per_image, given_per_batch, given_per_image, outputs, rows
-from torch import Tensor
+from torch import Tensor, nn
 
 from fisherkit.fisher import fisher_trace, fisher_traces, verify
 from fisherkit.fisher.losses import find_loss
@@ -79,6 +79,38 @@ def test_several_estimators_in_one_pass(case: Architecture):
         alone = fisher_trace(model, batch_of(inputs, labels), estimator=name, **options)
         assert result.engines == alone.engines
         assert result.trace == pytest.approx(alone.trace, rel=RTOL)
+
+
+def state(model):
+    """Everything that a measurement could leave behind."""
+    return {
+        "values": {name: value.clone() for name, value in model.state_dict().items()},
+        "flags": [module.training for module in model.modules()],
+        "gradients": [(p.requires_grad, p.grad) for p in model.parameters()],
+        "hooks": [
+            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+            for module in model.modules()
+        ],
+        "attributes": [
+            {name: value if isinstance(value, int | float | str) else id(value) for name, value in vars(module).items()}
+            for module in model.modules()
+            if not isinstance(module, nn.RNNBase)  # it keeps its weights in a list as well, which it makes anew
+        ],
+        "rng": torch.get_rng_state(),
+    }
+
+
+@cases
+def test_measuring_changes_nothing(case: Architecture):
+    model, inputs, labels = case.build()
+    model.train()
+    before = state(model)
+    for estimator in ("propagated", "exact"):
+        fisher_trace(model, batch_of(inputs, labels), loss=case.loss, estimator=estimator)
+    after = state(model)
+    torch.testing.assert_close(after.pop("values"), before.pop("values"), rtol=0, atol=0)
+    assert torch.equal(after.pop("rng"), before.pop("rng"))
+    assert after == before
 
 
 def score(model, inputs, labels: Tensor, loss: str, i: int) -> Tensor:
