@@ -50,10 +50,9 @@ def main() -> None:
         module = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2).requires_grad_(False)
         a = torch.randn(options.images, inputs, size, size)
         g = torch.randn_like(module(a))
-        padded = forms._padded(module, a)
         work = {
-            "direct": partial(forms.direct, module, padded, g),
-            "by_image": partial(forms.by_image, module, padded, g),
+            "direct": partial(forms.direct, module, a, g),
+            "by_image": partial(forms.by_image, module, a, g),
         }
         if prod(g.shape[2:]) ** 2 <= GRAM_LIMIT:
             work["gram"] = partial(gram, module, a, g)

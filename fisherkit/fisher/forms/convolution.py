@@ -9,7 +9,9 @@ strided view a_o [groups, inputs, L] for each of the K kernel offsets o:
 The second sum over offsets is the Gram matrix of the patches. It needs no patches: each a_o^T a_o is a shifted
 view of the one Gram matrix of the input's pixels. Neither form builds an unfolded input, which would be K times
 the input. Multiply-adds for S pixels: direct K L I O; Gram S^2 I + K L^2 + L^2 O (all per group). On a CPU the
-direct form of a large layer is fastest as the library's own weight gradient, one image at a time.
+direct form is mostly fastest as the library's own weight gradient, one image at a time.
+
+A form keeps the input itself, which the graph keeps anyway, and pads or multiplies it only when a gradient arrives.
 """
 
 from collections.abc import Iterator
@@ -27,28 +29,30 @@ from .form import SquaredNorms, squares
 
 # costs against a multiply-add of `direct`, measured on two kinds of CPU core (benchmarks/convolution_forms.py)
 GRAM_COST = 2.0
-BY_IMAGE_COST = 0.45
-BY_IMAGE_MIN = 2**22  # multiply-adds an image from which one call an image is worth its overhead on a CPU
+BY_IMAGE_COST = 0.4
+BY_IMAGE_CALL = 1.2e6  # what one call costs, an image
+MOVED_COST = 4.0  # of a number of a shifted view, in and out
+SKINNY, SKINNY_COST = 8, 8.0  # the same with fewer channels than 8
 
 
 def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
-    """The cheaper of the two forms for these shapes; the bias's gradient is g summed over positions."""
+    """The cheapest of the forms for these shapes; the bias's gradient is g summed over positions."""
     module = cast(_ConvNd, layer.module)
-    weight = "weight" in layer.parameters
     positions = output_sizes(module, a)
-    form = cheapest(module, a, prod(positions)) if weight else None
-    patches = patch_gram(module, a, positions) if form == "gram" else None
-    padded = _padded(module, a) if form in ("direct", "by_image") else None
+    form = cheapest(module, a, prod(positions)) if "weight" in layer.parameters else None
+    patches: Tensor | None = None  # made for the first vector, shared by all
 
     def norms(g: Tensor) -> Tensor:
+        nonlocal patches
         total = g.new_zeros(len(g))
         if "bias" in layer.parameters:
             total = total + squares(g.flatten(2).sum(2))
-        if patches is not None:
+        if form == "gram":
+            patches = patch_gram(module, a, positions) if patches is None else patches
             by_group = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
             total = total + (patches * (by_group.transpose(2, 3) @ by_group)).flatten(1).sum(1)
-        elif padded is not None:
-            total = total + (by_image if form == "by_image" else direct)(module, padded, g)
+        elif form is not None:
+            total = total + (by_image if form == "by_image" else direct)(module, a, g)
         return total
 
     return norms
@@ -56,7 +60,7 @@ def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
 
 def output_sizes(module: _ConvNd, a: Tensor) -> tuple[int, ...]:
     """The spatial sizes of the output for this input."""
-    before = _pad_amounts(module)
+    before = pad_amounts(module)
     sizes = []
     for axis, size in enumerate(a.shape[2:]):
         span = module.dilation[axis] * (module.kernel_size[axis] - 1) + 1
@@ -69,35 +73,39 @@ def cheapest(module: _ConvNd, a: Tensor, positions: int) -> str:
     inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
     kernel, pixels = prod(module.kernel_size), prod(a.shape[2:])
     if module.padding_mode != "zeros":
-        pixels = prod(size + sum(pad) for size, pad in zip(a.shape[2:], _pad_amounts(module), strict=True))
+        pixels = prod(size + sum(pad) for size, pad in zip(a.shape[2:], pad_amounts(module), strict=True))
     work = kernel * positions * inputs * outputs
+    moved = SKINNY_COST if min(inputs, outputs) < SKINNY and module.groups == 1 else MOVED_COST
     costs = {
         "gram": GRAM_COST * (pixels**2 * inputs + kernel * positions**2 + positions**2 * outputs),
-        "direct": 1.0 * work,
+        "direct": work + moved * kernel * positions * (inputs + outputs),
     }
-    if a.device.type == "cpu" and work * module.groups >= BY_IMAGE_MIN:
-        costs["by_image"] = BY_IMAGE_COST * work
+    if a.device.type == "cpu":
+        costs["by_image"] = BY_IMAGE_COST * work + BY_IMAGE_CALL / module.groups
     return min(costs, key=lambda form: costs[form])
 
 
-def by_image(module: _ConvNd, padded: Tensor, g: Tensor) -> Tensor:
-    """||grad W||^2 by the library's weight gradient of each image (the padding is in the input already)."""
+def by_image(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
+    """||grad W||^2 by the library's weight gradient of each image."""
     none, wanted = [0] * len(module.kernel_size), [False, True, False]
-    settings = (module.stride, none, module.dilation, False, none, module.groups, wanted)
+    inside = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    a, padding = (a, list(module.padding)) if inside else (padded(module, a), none)
+    settings = (module.stride, padding, module.dilation, False, none, module.groups, wanted)
+    weight = module.weight.to(a.dtype)  # of which only the shape is used
     grads = (
-        torch.ops.aten.convolution_backward(g[i : i + 1], padded[i : i + 1], module.weight, None, *settings)[1]
+        torch.ops.aten.convolution_backward(g[i : i + 1], a[i : i + 1], weight, None, *settings)[1]
         for i in range(len(g))
     )
     return torch.stack([grad.square().sum() for grad in grads])
 
 
-def direct(module: _ConvNd, padded: Tensor, g: Tensor) -> Tensor:
+def direct(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
     """||grad W||^2 by one batched matrix product for each kernel offset."""
-    sizes = g.shape[2:]
+    whole, sizes = padded(module, a), g.shape[2:]
     rows = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
     total = g.new_zeros(len(g))
-    for window in _windows(module, sizes):
-        view = padded[(slice(None), slice(None), *window)].unflatten(1, (module.groups, -1)).flatten(3)
+    for window in windows(module, sizes):
+        view = whole[(slice(None), slice(None), *window)].unflatten(1, (module.groups, -1)).flatten(3)
         total = total + squares(rows @ view.transpose(2, 3))
     return total
 
@@ -105,20 +113,20 @@ def direct(module: _ConvNd, padded: Tensor, g: Tensor) -> Tensor:
 def patch_gram(module: _ConvNd, a: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """sum_o a_o^T a_o [images, groups, L, L] from shifted views of the Gram matrix of the pixels."""
     if module.padding_mode != "zeros":
-        a = _padded(module, a)
+        a = padded(module, a)
     pixels = a.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, inputs, S]
     gram = (pixels.transpose(2, 3) @ pixels).unflatten(3, a.shape[2:]).unflatten(2, a.shape[2:])
     if module.padding_mode == "zeros":
         gram = F.pad(gram, [*module._reversed_padding_repeated_twice] * 2)  # Gram of zeros: zeros
     length = prod(sizes)
     total = a.new_zeros(*gram.shape[:2], length, length)
-    for window in _windows(module, sizes):
+    for window in windows(module, sizes):
         shifted = gram[(slice(None), slice(None), *window, *window)]
         total += shifted.reshape(total.shape)
     return total
 
 
-def _windows(module: _ConvNd, sizes: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def windows(module: _ConvNd, sizes: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """For each kernel offset, the slices of the padded input that meet it at the output positions."""
     for offset in product(*(range(size) for size in module.kernel_size)):
         starts = [o * dilation for o, dilation in zip(offset, module.dilation, strict=True)]
@@ -128,13 +136,13 @@ def _windows(module: _ConvNd, sizes: tuple[int, ...]) -> Iterator[tuple[slice, .
         )
 
 
-def _pad_amounts(module: _ConvNd) -> list[tuple[int, int]]:
+def pad_amounts(module: _ConvNd) -> list[tuple[int, int]]:
     """(before, after) for each spatial axis, first axis first; also for padding='same'."""
     flat = module._reversed_padding_repeated_twice
     return [(flat[2 * axis], flat[2 * axis + 1]) for axis in reversed(range(len(flat) // 2))]
 
 
-def _padded(module: _ConvNd, a: Tensor) -> Tensor:
+def padded(module: _ConvNd, a: Tensor) -> Tensor:
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     amounts = list(module._reversed_padding_repeated_twice)
     return F.pad(a, amounts, mode=mode) if any(amounts) else a

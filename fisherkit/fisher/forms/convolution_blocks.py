@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
-from .convolution import _padded, _windows
+from .convolution import padded, windows
 from .form import spans
 
 
@@ -16,9 +16,9 @@ def convolution_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
     """W [images, groups, outputs, inputs] for each kernel offset, by outputs where it is large; b [images, outputs]."""
     module = cast(_ConvNd, layer.module)
     if "weight" in layer.parameters:
-        padded, rows = _padded(module, a), by_group(g, module.groups)
-        for window in _windows(module, tuple(g.shape[2:])):
-            view = by_group(padded[(slice(None), slice(None), *window)], module.groups)
+        whole, rows = padded(module, a), by_group(g, module.groups)
+        for window in windows(module, tuple(g.shape[2:])):
+            view = by_group(whole[(slice(None), slice(None), *window)], module.groups)
             for some in spans(rows.shape[2], len(g) * module.in_channels):
                 yield rows[:, :, some] @ view.transpose(2, 3)
     if "bias" in layer.parameters:

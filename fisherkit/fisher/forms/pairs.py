@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
-from .convolution import CONVOLUTIONS, _padded, _windows
+from .convolution import CONVOLUTIONS, padded, windows
 
 Similarity = Callable[[Layer, Tensor, Tensor, tuple[int, ...]], Tensor]
 
@@ -52,8 +52,8 @@ def _convolution(layer: Layer, a: Tensor, other: Tensor, sizes: tuple[int, ...])
 def _patches(layer: Layer, a: Tensor, sizes: tuple[int, ...]) -> Float64[Tensor, "images positions features"]:
     """Called for few images with small maps only: elsewhere patches would be too large."""
     module = cast(_ConvNd, layer.module)
-    padded = _padded(module, a)
-    views = [padded[(slice(None), slice(None), *window)].flatten(2) for window in _windows(module, sizes)]
+    whole = padded(module, a)
+    views = [whole[(slice(None), slice(None), *window)].flatten(2) for window in windows(module, sizes)]
     return torch.cat(views, 1).transpose(1, 2).double()
 
 
