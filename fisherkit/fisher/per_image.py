@@ -46,7 +46,7 @@ def _mapped(
 ) -> list[dict[str, Tensor]]:
     """For each vector, `reduce` of one image's gradients (by qualified name), stacked over the images."""
     parameters = {layer.qualified(name): p.detach() for layer in layers for name, p in layer.parameters.items()}
-    given = vectors(_outputs(model, inputs))
+    given = vectors(outputs_alone(model, inputs))
 
     def reduced(one: Inputs, v: Tensor) -> dict[str, Tensor]:
         """One image without its batch dimension, one vector for its outputs."""
@@ -79,7 +79,7 @@ def mapped_gradients(
     return torch.stack([row[""] for row in _mapped(model, inputs, vectors, [layer], flat)], 1)
 
 
-def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
+def outputs_alone(model: nn.Module, inputs: Inputs) -> Tensor:
     """The outputs alone, without a graph unless the model needs one to ask for gradients in its forward."""
     try:
         with torch.no_grad():
@@ -107,7 +107,7 @@ def looped(
     model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layers: Sequence[Layer]
 ) -> dict[str, Tensor]:
     """The same as `vmapped` by one ordinary backward pass for each image and vector: slow, right for any model."""
-    given = vectors(_outputs(model, inputs))
+    given = vectors(outputs_alone(model, inputs))
 
     def alone(i: int) -> dict[str, Tensor]:
         """The batch engine on a batch of one: || J^T v ||^2 itself."""
@@ -122,7 +122,7 @@ def looped_gradients(
     model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Vectors], layer: Layer
 ) -> Float[Tensor, "images vectors numbers"]:
     """The same as `mapped_gradients` by one ordinary backward pass for each image and vector."""
-    given = vectors(_outputs(model, inputs))
+    given = vectors(outputs_alone(model, inputs))
     parameters = list(layer.parameters.values())
 
     def alone(i: int) -> Tensor:

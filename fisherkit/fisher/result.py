@@ -75,7 +75,8 @@ class FisherTrace:
         return hall_interval(self.total, self.total_stderr, self.total_skewness, self.groups, level=level)
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), *self._table(), *self._why(), *(f"note: {note}" for note in self.notes)])
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([self._title(), *self._table(), *why(self.engines, self.reasons), *notes])
 
     def _title(self) -> str:
         kind = "Empirical" if self.estimator == "empirical" else "True"
@@ -85,16 +86,6 @@ class FisherTrace:
             f"{kind} Fisher trace, {self.estimator}{drawn}, {self.images}{whole} images, {self.loss}, "
             f"batchnorm={self.batchnorm}, {self.dtype}, seed {self.seed} (nats²; ± standard error)"
         )
-
-    def _why(self) -> list[str]:
-        """A line for each reason not to take the first choice of engine."""
-        alike: dict[tuple[str, str], list[str]] = {}
-        for layer, reason in self.reasons.items():
-            alike.setdefault((self.engines[layer], reason), []).append(layer)
-        return [
-            f"by {engine}: {', '.join(layers[:5])}{f' and {len(layers) - 5} more' if len(layers) > 5 else ''}: {reason}"
-            for (engine, reason), layers in alike.items()
-        ]
 
     def _table(self) -> list[str]:
         width = max([5, *(len(name) for name in self.layers if len(name) <= LONGEST_NAME)])
@@ -112,3 +103,14 @@ class FisherTrace:
             *lines,
             f"{'total':{width}}  {self.total:11.4g}  {self.total_stderr:9.2g}  {1:6.0%}  {size:10,}",
         ]
+
+
+def why(engines: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:
+    """A line for each reason not to take the first choice of engine, with its layers."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for layer, reason in reasons.items():
+        alike.setdefault((engines[layer], reason), []).append(layer)
+    return [
+        f"by {engine}: {', '.join(layers[:5])}{f' and {len(layers) - 5} more' if len(layers) > 5 else ''}: {reason}"
+        for (engine, reason), layers in alike.items()
+    ]

@@ -19,8 +19,9 @@ from .gram import Factors, pairs_are_cheaper, places_of
 from .inputs import Batch
 from .layers import Layer
 from .losses import Loss
+from .measurement import SURVEYED_IMAGES
 from .noise import ImageNoise
-from .per_image import looped_gradients, mapped_gradients
+from .per_image import looped_gradients, mapped_gradients, outputs_alone
 from .plan import Plan
 from .vectors import Estimator, Vectors
 
@@ -42,6 +43,16 @@ class Sample:
     def images(self) -> int:
         """How many."""
         return sum(map(len, self.batches))
+
+    @property
+    def few(self) -> Batch:
+        """The first images."""
+        return self.batches[0].head(SURVEYED_IMAGES)
+
+    @property
+    def columns(self) -> int:
+        """Vectors an image, of the first images."""
+        return len(self.vectors(0, self.few.labels)(outputs_alone(self.model, self.few.inputs)))
 
     def enumerated(self) -> Iterator[tuple[int, Batch]]:
         """The position of each batch's first image, and the batch."""
@@ -91,21 +102,20 @@ class Built:
     image: Int64[Tensor, " vectors"]  # whose each is
 
 
-def make_pieces(sample: Sample, plan: Plan, *, columns: int) -> list[Piece]:
-    """Every layer, with what holding it takes for `columns` vectors an image, from a pass over one image."""
-    ghosts, specimens = plan.measured_by("ghost"), {}
+def make_pieces(sample: Sample, plan: Plan) -> list[Piece]:
+    """Every layer, with what holding it takes, from a pass over the first images."""
+    ghosts, specimens, columns = plan.measured_by("ghost"), {}, sample.columns
 
     def keep(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
         def given(g: Tensor) -> Tensor:
-            specimens[layer.name] = (a, g)
+            specimens[layer.name] = (a[:1], g[:1])
             return g
 
         return given
 
-    one = sample.batches[0].head(1)
-    vectors = sample.vectors(0, one.labels)
+    vectors = sample.vectors(0, sample.few.labels)
     if ghosts:
-        responses(sample.model, one.inputs, lambda z: Vectors(1, lambda _: vectors(z)[0]), ghosts, keep)
+        responses(sample.model, sample.few.inputs, lambda z: Vectors(1, lambda _: vectors(z)[0]), ghosts, keep)
     pieces: list[Piece] = []
     for layer in plan.layers:
         if layer.name in specimens:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from .forms.table import find_form
+from .ghost import PathError
 from .gram import Factors, gram, gram_of_gradients, moment_of_gradients
-from .inputs import batches, call
+from .inputs import batches
 from .layers import frozen_parameters, trainable_layers, unwrapped
 from .losses import find_loss
-from .measurement import SURVEYED_IMAGES
 from .noise import ImageNoise
 from .notes import _has_unset_statistics
 from .plan import Plan, make_plan, settle_vmap
@@ -81,12 +81,17 @@ def fisher_spectrum(
     with undisturbed(model):
         stream = batches(images, labels, size=batch_size, max_images=max_images, device=device_of(model))
         sample = Sample(model, list(stream), found_loss, chosen, ImageNoise(seed))
-        plan = _plan(sample, engine)
-        columns = _columns(sample)
-        groups = grouped(make_pieces(sample, plan, columns=columns), sample, columns=columns, max_memory=max_memory)
-        spectra = _spectra(sample, groups, k=k)
-    vectors = sample.images * columns
-    return _result(sample, plan, spectra, seed=seed, passes=len(groups), vectors=vectors)
+        plan, limit = _plan(sample, engine), max_memory or default_memory(device_of(model))
+        while True:
+            try:
+                groups = grouped(sample, plan, limit)
+                spectra = _spectra(sample, groups, k=k)
+                break
+            except PathError as change:  # a layer is used otherwise than the first images showed
+                if engine != "auto":
+                    raise
+                plan = plan.moved(change.layer, "loop", change.reason)
+    return _result(sample, plan, spectra, seed=seed, passes=len(groups))
 
 
 def _check(*, engine: str, **counts: int | None) -> None:
@@ -106,7 +111,7 @@ def _plan(sample: Sample, engine: str) -> Plan:
         raise ValueError("images must hold at least one image; got none.")
     if sample.estimator.name == "empirical" and any(batch.labels is None for batch in sample.batches):
         raise ValueError("labels must be given for estimator='empirical'; got None.")
-    few = sample.batches[0].head(SURVEYED_IMAGES)
+    few = sample.few
     layers = trainable_layers(sample.model)
     found = survey(sample.model, few.inputs, layers, sample.loss.check)
     if found.joint is not None:
@@ -118,26 +123,20 @@ def _plan(sample: Sample, engine: str) -> Plan:
     return settle_vmap(plan, sample.model, few.inputs, sample.vectors(0, few.labels), asked=engine == "vmap")
 
 
-def _columns(sample: Sample) -> int:
-    """Vectors an image, of the first image."""
-    one = sample.batches[0].head(1)
-    with torch.no_grad():
-        return len(sample.vectors(0, one.labels)(call(sample.model, one.inputs)))
-
-
-def grouped(pieces: Sequence[Piece], sample: Sample, *, columns: int, max_memory: int | None) -> list[list[Piece]]:
-    """The pieces in order, as many in a group as fit into `max_memory`.
+def grouped(sample: Sample, plan: Plan, limit: int) -> list[list[Piece]]:
+    """The layers, or pieces of them, in order, as many in a group as fit into `limit` bytes.
 
     Raises:
         ValueError: a single piece does not fit; says what it needs, and how many images would fit.
     """
-    limit = max_memory or default_memory(device_of(sample.model))
-    vectors = sample.images * columns
-    matrices = MATRICES * 8 * vectors**2
+    columns = sample.columns
+    matrices = MATRICES * 8 * (sample.images * columns) ** 2
+    pieces = make_pieces(sample, plan)
+    largest = max(pieces, key=lambda piece: piece.held_bytes + piece.working_bytes)
+    if matrices + largest.held_bytes + largest.working_bytes > limit:
+        raise ValueError(_why_too_large(largest, sample.images, columns, limit))
     groups: list[list[Piece]] = []
     for piece in pieces:
-        if matrices + piece.held_bytes + piece.working_bytes > limit:
-            raise ValueError(_why_too_large(piece, sample.images, columns, limit))
         together = [*groups[-1], piece] if groups else []
         held, working = sum(p.held_bytes for p in together), max((p.working_bytes for p in together), default=0)
         if together and matrices + held + working <= limit:
@@ -211,9 +210,7 @@ def _moment(piece: Piece, scores: Built | Factors) -> Tensor | None:
     return moment_of_gradients(scores.gradients)
 
 
-def _result(
-    sample: Sample, plan: Plan, spectra: dict[str, LayerSpectrum], *, seed: int, passes: int, vectors: int
-) -> FisherSpectrum:
+def _result(sample: Sample, plan: Plan, spectra: dict[str, LayerSpectrum], *, seed: int, passes: int) -> FisherSpectrum:
     found = [spectra[layer.name] for layer in plan.layers]
     parameter = next(iter(plan.layers[0].parameters.values()))
     return FisherSpectrum(
@@ -224,7 +221,7 @@ def _result(
         effective_rank_corrected=np.array([one.corrected.value for one in found]),
         effective_rank_stderr=np.array([one.corrected.stderr for one in found]),
         images=sample.images,
-        vectors=vectors,
+        vectors=found[0].vectors,
         draws=sample.estimator.draws,
         engines=plan.engines,
         parameters={layer.name: layer.size for layer in plan.layers},
@@ -235,6 +232,7 @@ def _result(
         device=str(parameter.device),
         seed=seed,
         passes=passes,
+        reasons=plan.reasons,
         notes=tuple(_notes(sample, spectra)),
     )
 

@@ -1,11 +1,11 @@
 """The result of `fisher_spectrum`: a frozen value that carries everything a reader must know about the numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .result import LONGEST_NAME, Values
+from .result import LONGEST_NAME, Values, why
 from .vectors import STOCHASTIC
 
 
@@ -17,9 +17,9 @@ class FisherSpectrum:
     Eigenvalues, `trace` and `effective_rank` = (tr F_l)^2 / ||F_l||^2 (the participation ratio: r equal eigenvalues
     give r) are exact for this sample; natural logarithm: nats^2. As estimates over the images' distribution the
     largest eigenvalues are biased upwards and the effective rank downwards, since F_l of N images has at most
-    N * columns eigenvalues; more images show by how much. `effective_rank_corrected` does not have that bias (it
-    compares different images only), and `effective_rank_stderr` is its jackknife standard error; NaN where they
-    cannot be told.
+    N * columns eigenvalues; more images show by how much. `effective_rank_corrected` compares different images only
+    and so does not have that bias, whatever N and for drawn vectors too; `effective_rank_stderr` is its jackknife
+    standard error (`corrected_rank` in spectrum_values.py has the formulas); NaN where they cannot be told.
     """
 
     layers: tuple[str, ...]
@@ -39,7 +39,8 @@ class FisherSpectrum:
     dtype: str
     device: str
     seed: int
-    passes: int  # forward passes over the images that max_memory made it take
+    passes: int  # over the images: as many as groups of layers whose score vectors fit into max_memory together
+    reasons: Mapping[str, str] = field(default_factory=dict)  # layer -> why not by the first choice of engine
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, layer: str) -> Values:
@@ -73,7 +74,8 @@ class FisherSpectrum:
         return shares
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), *self._table(), *(f"note: {note}" for note in self.notes)])
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([self._title(), *self._table(), *why(self.engines, self.reasons), *notes])
 
     def _title(self) -> str:
         kind = "Empirical" if self.estimator == "empirical" else "True"
