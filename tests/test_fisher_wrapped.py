@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fisherkit.fisher import fisher_trace, trainable_layers, verify
 from fisherkit.fisher.layers import unwrapped
+from fisherkit.recording.tracker import FisherTracker, weight_norms
 
 RTOL, TINY = 1e-10, 1e-14
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -633,3 +634,17 @@ def test_names_are_the_same_for_every_caller():
     compiled = torch.compile(plain, backend=never)
     for wrapped in (nn.DataParallel(plain), compiled, nn.DataParallel(compiled)):
         assert [layer.name for layer in trainable_layers(wrapped)] == names
+
+
+def test_a_tracker_of_a_wrapped_model_has_the_plain_names(tmp_path):
+    plain = small()
+    with FisherTracker(tmp_path / "run.h5", nn.DataParallel(plain), X, loss="squared_error") as tracker:
+        tracker.record(0)
+    assert tracker.trajectory.layers == ("0", "2", "4")
+    assert weight_norms(nn.DataParallel(plain)) == pytest.approx(weight_norms(plain))
+
+
+def test_the_norm_of_complex_weights_has_both_parts():
+    layer = nn.Linear(1, 1, bias=False, dtype=torch.cdouble)
+    layer.weight.data.fill_(3 + 4j)
+    assert weight_norms(layer) == pytest.approx([5.0])

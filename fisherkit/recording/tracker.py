@@ -205,7 +205,7 @@ def weight_norms(model: nn.Module) -> np.ndarray:
     """Euclidean norm of each layer's trainable parameters, float64 [layer]."""
     with torch.no_grad():
         norms = [
-            torch.stack([p.double().square().sum() for p in layer.parameters.values()]).sum().sqrt()
+            torch.stack([p.abs().double().square().sum() for p in layer.parameters.values()]).sum().sqrt()
             for layer in trainable_layers(model)
         ]
         return torch.stack(norms).cpu().numpy()
