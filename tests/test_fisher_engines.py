@@ -76,7 +76,8 @@ def test_auto_measures_the_rest_by_batch_in_the_same_pass(name: str):
     model.eval()
     z = outputs(model, inputs)
     likelihood = find_loss("cross_entropy").likelihood(z.detach(), None)
-    v = Estimator("propagated").vectors(likelihood, ImageNoise(3).uniforms(0, (n, 1, likelihood.noise)), z)[0]
+    uniforms = ImageNoise(3).uniforms(0, (n, likelihood.noise))
+    v = Estimator("propagated").vectors(likelihood, lambda _: uniforms, z)[0]
     single, joint = given_per_image(model, inputs, v), given_per_batch(model, inputs, v)
     for layer, engine in result.engines.items():
         expected = joint[layer] if engine == "batch" else float(single[layer].mean())

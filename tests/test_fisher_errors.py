@@ -173,7 +173,8 @@ def test_another_path_on_later_batches_is_measured_by_another_engine_from_there_
     drawn = fisher_trace(model, inputs, batch_size=3, seed=3)
     z = torch.cat([model(inputs[:3]), model(inputs[3:])]).detach()
     likelihood = find_loss("cross_entropy").likelihood(z, None)
-    v = Estimator("propagated").vectors(likelihood, ImageNoise(3).uniforms(0, (6, 1, likelihood.noise)), z)[0]
+    uniforms = ImageNoise(3).uniforms(0, (6, likelihood.noise))
+    v = Estimator("propagated").vectors(likelihood, lambda _: uniforms, z)[0]
     single, joint = given_per_image(model, inputs[:3], v[:3]), given_per_batch(model, inputs[3:], v[3:])
     assert drawn["fc"] == pytest.approx((float(single["fc"].mean()) + joint["fc"]) / 2, rel=1e-10)
     assert drawn.engines["fc"] == "batch"

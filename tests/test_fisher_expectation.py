@@ -94,8 +94,8 @@ def outcomes(name: str, loss: Loss, z):
     else:
         likelihood = loss.likelihood(z, None)
         for signs in sign_vectors(classes):
-            uniforms = uniforms_of(signs).expand(len(z), 1, -1)
-            v = Estimator("propagated").vectors(likelihood, uniforms, z)[0]
+            uniforms = uniforms_of(signs).expand(len(z), -1)
+            v = Estimator("propagated").vectors(likelihood, lambda _, given=uniforms: given, z)[0]
             yield torch.full((len(z),), 0.5**classes, dtype=torch.float64), v
 
 

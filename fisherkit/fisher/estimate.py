@@ -29,6 +29,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
     rel_se: float | None = None,
     rel_se_above: float | None = None,
     population: int | None = None,
+    projections: int | None = None,
     batch_size: int | None = None,
     batchnorm: str = "eval",
     seed: int = 0,
@@ -61,6 +62,8 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         rel_se_above: with it, also every layer's whose share of the total is above this (0.01, say).
         population: the images are a sample without replacement of so many, which are the whole question; standard
             errors are those of the mean over them. Stochastic estimators then need draws >= 2.
+        projections: estimate the norms of large layers from so many random projections of each image's gradient
+            (4, say; forms/projection.py): cheaper, and with noise that the standard errors contain.
         batch_size: images in one pass, for tensors and ImageSets.
         batchnorm: eval (running statistics) or train (each batch as one joint model; batch engine only).
         seed: of the draws. The same seed gives the same draws for the same image positions.
@@ -78,6 +81,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         rel_se=rel_se,
         rel_se_above=rel_se_above,
         population=population,
+        projections=projections,
     )
     (result,) = _measured(model, images, labels, request, max_images=max_images, batch_size=batch_size)
     return result
@@ -109,7 +113,7 @@ def fisher_traces(
         max_images: use the first so many images at most.
         batch_size: images in one pass.
         options: engine (where batch is asked for, exact and empirical go to auto), rel_se (until all are that
-            well known), rel_se_above, population, batchnorm, seed.
+            well known), rel_se_above, population, projections, batchnorm, seed.
 
     Raises:
         ValueError: as for `fisher_trace`; or an estimator is there twice, or none is.

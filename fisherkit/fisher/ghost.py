@@ -31,22 +31,24 @@ def ghost(
     *,
     joint: Sequence[Layer] = (),
     mixed: bool = False,
+    respond: Respond | None = None,
 ) -> dict[str, Tensor]:
     """Squared norms || J_l^T v ||^2, float64 [vectors, images] for each layer in `layers`.
 
     `joint` layers are measured in the same backward passes as the batch engine does, for the vectors with mean zero:
-    [vectors, 1]. `mixed` says that there are others too.
+    [vectors, 1]. `mixed` says that there are others too. `respond` may take other norms than the closed forms'.
     The caller has surveyed the model (see plan.py): each layer is called once.
     """
-    rows = responses(model, inputs, vectors, layers, _norms, joint=joint, mixed=mixed)
+    rows = responses(model, inputs, vectors, layers, respond or norms_of, joint=joint, mixed=mixed)
     return {name: torch.stack([row[name] for row in rows if name in row]) for name in rows[0]}
 
 
-def _norms(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
+def norms_of(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
+    """The squared norms in float64 by the layer's closed form."""
     form = find_form(layer)
     assert form is not None
-    norms = form.norms(layer, single(a))
-    return lambda g: norms(single(g)).double()
+    norms = form.norms(layer, a)
+    return lambda g: norms(g).double()
 
 
 def single(x: Tensor) -> Tensor:
@@ -111,7 +113,7 @@ class _Tap:
             raise PathError(name, f"was called with {a.shape[0]} rows for the {self.images} images of this batch")
         self.input, self.version = a, a._version
         with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
-            self.given = self.respond(self.layer, a.detach())
+            self.given = self.respond(self.layer, single(a.detach()))
 
     def receive(self, g: Tensor) -> None:
         assert self.given is not None
@@ -122,7 +124,7 @@ class _Tap:
                 "use a module without inplace=True there, or engine='batch'."
             )
         with torch.no_grad():
-            self.response = self.given(g)
+            self.response = self.given(single(g))
 
     def collect(self) -> Tensor:
         """The response to the last backward pass."""

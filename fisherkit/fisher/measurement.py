@@ -15,6 +15,7 @@ from .noise import ImageNoise
 from .notes import Observed, notes
 from .plan import Plan, make_plan, measure_together, of_plan, settle_vmap
 from .result import FisherTrace
+from .sketch import PROJECTED, Sketch
 from .survey import Survey, survey
 from .tally import Tally, check_population
 from .undisturbed import BATCHNORM_POLICIES
@@ -37,10 +38,13 @@ class Request:
     rel_se: float | None = None
     rel_se_above: float | None = None
     population: int | None = None
+    projections: int | None = None
 
     def __post_init__(self) -> None:
         if self.batchnorm not in BATCHNORM_POLICIES:
             raise ValueError(f"batchnorm must be one of {', '.join(BATCHNORM_POLICIES)}; got {self.batchnorm!r}.")
+        if self.projections is not None and self.projections < 1:
+            raise ValueError(f"projections must be at least 1, for example 4; got {self.projections!r}.")
         if self.rel_se is not None and not 0 < self.rel_se < 1:
             raise ValueError(f"rel_se must be between 0 and 1, for example 0.05; got {self.rel_se!r}.")
         if self.rel_se_above is not None and not 0 < self.rel_se_above < 1:
@@ -86,7 +90,7 @@ class Measurement:
     rare: list[Tensor] = field(default_factory=list)
     images: int = 0
     found: Survey = field(init=False)
-    noise: ImageNoise = field(init=False)
+    sketch: Sketch | None = None
 
     @property
     def joint(self) -> bool:
@@ -99,7 +103,9 @@ class Measurement:
         self.layers = trainable_layers(self.model)
         self.found = survey(self.model, sample.inputs, self.layers, request.loss.check)
         check_population(request.population, joint=self.found.joint)
-        self.noise = ImageNoise(request.seed)
+        if request.projections is not None:
+            numbers = {layer.name: number for number, layer in enumerate(self.layers)}
+            self.sketch = Sketch(request.seed, request.projections, numbers)
         plans = [self._plan(estimator) for estimator in request.estimators]
         for index, (estimator, plan) in enumerate(zip(request.estimators, plans, strict=True)):
             _need_labels(estimator, first)
@@ -137,7 +143,9 @@ class Measurement:
         """Of one batch; under `auto`, a layer that turns out to take another path than at first leaves ghost."""
         while True:
             try:
-                return measure_together([part.plan for part in self.parts], self.model, batch.inputs, vectors)
+                respond = self.sketch.respond(vectors.start) if self.sketch else None
+                plans = [part.plan for part in self.parts]
+                return measure_together(plans, self.model, batch.inputs, vectors, respond=respond)
             except PathError as change:
                 if self.request.engine != "auto":
                     raise
@@ -177,7 +185,7 @@ class Measurement:
             images=tally.images,
             groups=total.groups,
             draws=estimator.draws,
-            engines=part.plan.engines,
+            engines=part.plan.engines | dict.fromkeys(self.sketch.layers if self.sketch else (), PROJECTED),
             parameters={layer.name: layer.size for layer in self.layers},
             coverage=1.0,
             frozen_parameters=frozen_parameters(self.model),
@@ -218,18 +226,15 @@ class _BatchVectors:
 
     def __call__(self, outputs: Tensor) -> Sequence[Vectors]:
         measurement = self.measurement
-        estimators = measurement.request.estimators
-        # labels are asked for by the empirical Fisher, and where they say which positions count
-        labels = self.batch.labels if outputs.dim() > 2 or any(e.name == "empirical" for e in estimators) else None
-        likelihood = measurement.request.loss.likelihood(outputs.detach(), labels)
+        likelihood = measurement.request.loss.likelihood(outputs.detach(), self.batch.labels)
         if not self.seen:
             self.seen = True
             measurement.entropy.append(likelihood.entropy().sum())
             measurement.rare.append(likelihood.rare_draws().sum())
-        return [e.vectors(likelihood, self._uniforms(e, likelihood.noise, outputs), outputs) for e in estimators]
+        shape = (len(outputs), likelihood.noise)
 
-    def _uniforms(self, estimator: Estimator, noise: int, outputs: Tensor) -> Tensor | None:
-        if not estimator.stochastic:
-            return None
-        shape = (len(outputs), estimator.draws, noise)
-        return self.measurement.noise.uniforms(self.start, shape).to(outputs.device, non_blocking=True)
+        def uniforms(draw: int) -> Tensor:
+            numbers = ImageNoise(measurement.request.seed, draw).uniforms(self.start, shape)
+            return numbers.to(outputs.device, non_blocking=True)
+
+        return [estimator.vectors(likelihood, uniforms, outputs) for estimator in measurement.request.estimators]

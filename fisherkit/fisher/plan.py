@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .backpack_engine import backpack, why_not_backpack
 from .batch import batch
 from .forms.table import why_no_form
-from .ghost import ghost
+from .ghost import Respond, ghost
 from .inputs import Inputs
 from .layers import Layer, is_complex
 from .per_image import looped, vmapped
@@ -44,19 +44,24 @@ class Plan:
 
 
 def measure_together(
-    plans: Sequence[Plan], model: nn.Module, inputs: Inputs, vectors: Callable[[Tensor], Sequence[Vectors]]
+    plans: Sequence[Plan],
+    model: nn.Module,
+    inputs: Inputs,
+    vectors: Callable[[Tensor], Sequence[Vectors]],
+    *,
+    respond: Respond | None = None,
 ) -> list[dict[str, Tensor]]:
     """Squared norms of every layer on one batch, for each plan: [vectors, images], or [vectors, 1] by `batch`.
 
     Plans that leave the same layers to ghost share one forward pass. `vectors` gives each plan's from the outputs;
-    plans whose vectors have mean zero come first.
+    plans whose vectors have mean zero come first. `respond` as for `ghost`.
     """
     values: list[dict[str, Tensor]] = [{} for _ in plans]
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, plan in enumerate(plans):
         alike.setdefault(tuple(layer.name for layer in plan.measured_by("ghost")), []).append(index)
     for members in alike.values():
-        _measure_by_one_pass(plans, members, values, model=model, inputs=inputs, vectors=vectors)
+        _measure_by_one_pass(plans, members, values, model=model, inputs=inputs, vectors=vectors, respond=respond)
     for index, plan in enumerate(plans):
         for name, engine in PER_IMAGE.items():
             layers = plan.measured_by(name)
@@ -78,6 +83,7 @@ def _measure_by_one_pass(
     model: nn.Module,
     inputs: Inputs,
     vectors: Callable[[Tensor], Sequence[Vectors]],
+    respond: Respond | None,
 ) -> None:
     """Ghost and batch for plans that leave the same layers to ghost."""
     counts: list[int] = []
@@ -91,7 +97,7 @@ def _measure_by_one_pass(
     ghosts, joint = first.measured_by("ghost"), first.measured_by("batch")
     if ghosts:
         mixed = bool(joint) and not all(plans[index].joint for index in members)
-        found = ghost(model, inputs, chained, ghosts, joint=joint, mixed=mixed)
+        found = ghost(model, inputs, chained, ghosts, joint=joint, mixed=mixed, respond=respond)
     elif joint:
         found = batch(model, inputs, chained, joint)
     else:

@@ -93,13 +93,13 @@ class Estimator:
         return self.name in STOCHASTIC
 
     def vectors(
-        self, likelihood: Likelihood, uniforms: Float64[Tensor, "images draws noise"] | None, like: Tensor
+        self, likelihood: Likelihood, uniforms: Callable[[int], Float64[Tensor, "images noise"]], like: Tensor
     ) -> Vectors:
         """The vectors v for one batch, each shaped and typed like the outputs; deterministic.
 
         Args:
             likelihood: p(y | outputs) of the batch.
-            uniforms: numbers in [0, 1); needed by the stochastic estimators alone.
+            uniforms: for each draw, `likelihood.noise` numbers in [0, 1) an image; asked of by those that draw.
             like: the outputs.
         """
 
@@ -110,9 +110,8 @@ class Estimator:
             return Vectors(likelihood.columns, lambda k: cast(likelihood.column(k)))
         if self.name == "empirical":
             return Vectors(1, lambda _: cast(likelihood.score()))
-        assert uniforms is not None
         draw = likelihood.sampled if self.name == "sampled" else likelihood.propagated
-        return Vectors(self.draws, lambda k: cast(draw(uniforms[:, k])), mean_zero=self.draws)
+        return Vectors(self.draws, lambda k: cast(draw(uniforms(k))), mean_zero=self.draws)
 
     def combine(self, values: Float64[Tensor, "vectors groups"]) -> Float64[Tensor, "draws groups"]:
         """Squared norms of each vector -> one unbiased value of the trace for each draw."""

@@ -129,8 +129,8 @@ def joint_reference(
     outputs = call(model, inputs)
     likelihood = find_loss(loss).likelihood(outputs.detach(), None)
     images = len(outputs)
-    uniforms = ImageNoise(seed).uniforms(0, (images, 1, likelihood.noise))
-    v = Estimator("propagated").vectors(likelihood, uniforms, outputs)[0]
+    uniforms = ImageNoise(seed).uniforms(0, (images, likelihood.noise))
+    v = Estimator("propagated").vectors(likelihood, lambda _: uniforms, outputs)[0]
     return {name: norm / images for name, norm in _squared_gradients((outputs * v).sum(), layers).items()}
 
 

@@ -12,13 +12,13 @@ from .form import Form, SquaredNorms, spans, squares
 
 def linear(layer: Layer, a: Float[Tensor, "images *positions inputs"]) -> SquaredNorms:
     """A weight and a bias at every position."""
-    return over_positions(_positions(a), weight="weight" in layer.parameters, bias="bias" in layer.parameters)
+    return over_positions(positions_of(a), weight="weight" in layer.parameters, bias="bias" in layer.parameters)
 
 
 def linear_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
     """W [images, outputs, inputs], by rows where it is large; b [images, outputs]."""
     has = {"weight": "weight" in layer.parameters, "bias": "bias" in layer.parameters}
-    return over_positions_blocks(_positions(a), _positions(g), **has)
+    return over_positions_blocks(positions_of(a), positions_of(g), **has)
 
 
 def over_positions(a: Float[Tensor, "images positions inputs"], *, weight: bool, bias: bool) -> SquaredNorms:
@@ -31,7 +31,7 @@ def over_positions(a: Float[Tensor, "images positions inputs"], *, weight: bool,
 
     def norms(g: Tensor) -> Tensor:
         nonlocal shared
-        g = _positions(g)
+        g = positions_of(g)
         positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
         total = squares(g.sum(1)) if bias else g.new_zeros(len(g))
         if not weight:
@@ -54,7 +54,8 @@ def over_positions_blocks(a: Tensor, g: Tensor, *, weight: bool, bias: bool) -> 
         yield g.sum(1)
 
 
-def _positions(x: Tensor) -> Float[Tensor, "images positions features"]:
+def positions_of(x: Tensor) -> Float[Tensor, "images positions features"]:
+    """All dimensions between the images and the features as one."""
     return x.flatten(1, -2) if x.dim() > 2 else x[:, None]
 
 

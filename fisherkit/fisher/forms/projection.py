@@ -1,0 +1,68 @@
+"""Projected norms: the norms of large per-image gradients from a few random projections of each.
+
+For a gradient G [outputs, ...] of one image and r_1, ..., r_m independent vectors of random signs [outputs],
+
+    || G ||^2 = E 1/m sum_k || r_k^T G ||^2,
+
+since E[r r^T] = 1 (Hutchinson 1990). Only r_k^T g is ever multiplied with the input: for O outputs the work falls
+from O to m. Every image, vector and layer has signs of its own: with shared ones the images' errors would be
+correlated, and the standard error over images far too small.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from ..layers import Layer
+from .affine import positions_of
+from .convolution import CONVOLUTIONS, by_image, cheapest, output_sizes
+from .form import SquaredNorms, squares
+
+Draw = Callable[[int], Float[Tensor, "images projections outputs"]]  # fresh random signs for so many outputs
+WORTH = 4  # projections must be so many times fewer than a layer's outputs
+
+
+def projected(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
+    """The squared norms by projection, or None where the closed form is as cheap."""
+    if "weight" not in layer.parameters:
+        return None
+    if type(layer.module) in CONVOLUTIONS:
+        return _convolution(layer, a, draw, projections)
+    if type(layer.module) is nn.Linear and a.dim() > 2:
+        return _linear(layer, positions_of(a), draw, projections)
+    return None
+
+
+def _convolution(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
+    module = cast(_ConvNd, layer.module)
+    outputs = module.out_channels
+    small = WORTH * projections > outputs or module.groups > 1
+    if small or cheapest(module, a, prod(output_sizes(module, a))) == "gram":
+        return None
+
+    def norms(g: Tensor) -> Tensor:
+        rows = g.movedim(1, -1).flatten(1, -2) @ draw(outputs).transpose(1, 2)  # no copy in either memory format
+        mixed = rows.movedim(-1, 1).unflatten(2, g.shape[2:])
+        total = by_image(module, a, mixed) / projections
+        return total + squares(g.flatten(2).sum(2)) if "bias" in layer.parameters else total
+
+    return norms
+
+
+def _linear(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
+    positions, inputs = a.shape[1:]
+    outputs = cast(nn.Linear, layer.module).out_features
+    if WORTH * projections > min(outputs, positions):
+        return None
+
+    def norms(g: Tensor) -> Tensor:
+        g = positions_of(g)
+        mixed = draw(outputs) @ g.transpose(1, 2)  # [images, projections, positions]
+        total = squares(mixed @ a) / projections
+        return total + squares(g.sum(1)) if "bias" in layer.parameters else total
+
+    return norms
