@@ -62,10 +62,11 @@ def _mapped(
         return reduce(grads)
 
     mapped = vmap(reduced, chunk_size=chunk_size(parameters))
-    with warnings.catch_warnings():
+    # no_grad: else the parameters that are not mapped over record a second graph, which every row would keep alive
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", message="There is a performance drop")  # a rule torch.func lacks
         rows = [mapped(inputs, v) for v in given]
-    return [{name: value.detach() for name, value in row.items()} for row in rows]
+    return rows
 
 
 def mapped_gradients(
