@@ -86,7 +86,7 @@ def _repeated(command: Any) -> Any:
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Images of a spectrum, the first of the probe.",
+    help="Images of a spectrum at most, the first of the probe.",
 )
 @click.option(
     "--precision",

@@ -182,11 +182,8 @@ def test_drawn_and_given_vectors(estimator: str):
     labels, draws = torch.tensor([0, 1, 2, 1, 0]), 1 if estimator == "empirical" else 3
     spectrum = fisher_spectrum(model, inputs, labels, estimator=estimator, draws=draws, seed=7, k=20)
     likelihood = find_loss("cross_entropy").likelihood(outputs(model.eval(), inputs).detach(), labels)
-    uniforms = ImageNoise(7).uniforms(0, (5, draws, likelihood.noise))
-    v = [
-        likelihood.score() if estimator == "empirical" else getattr(likelihood, estimator)(uniforms[:, k])
-        for k in range(draws)
-    ]
+    uniforms = [ImageNoise(7, draw).uniforms(0, (5, likelihood.noise)) for draw in range(draws)]
+    v = [likelihood.score() if estimator == "empirical" else getattr(likelihood, estimator)(u) for u in uniforms]
     u: dict[str, list[Tensor]] = {}
     for i in range(5):
         for name, j in jacobians(model, inputs, i).items():

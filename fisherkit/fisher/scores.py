@@ -37,7 +37,7 @@ class Sample:
     batches: list[Batch]
     loss: Loss
     estimator: Estimator
-    noise: ImageNoise
+    seed: int
 
     @property
     def images(self) -> int:
@@ -65,12 +65,12 @@ class Sample:
         """The vectors of the images from `start` on, from their outputs."""
 
         def given(outputs: Tensor) -> Vectors:
-            asked = outputs.dim() > 2 or self.estimator.name == "empirical"  # labels may say which positions count
-            likelihood = self.loss.likelihood(outputs.detach(), labels if asked else None)
-            uniforms = None
-            if self.estimator.stochastic:
-                shape = (len(outputs), self.estimator.draws, likelihood.noise)
-                uniforms = self.noise.uniforms(start, shape).to(outputs.device)
+            likelihood = self.loss.likelihood(outputs.detach(), labels)
+            shape = (len(outputs), likelihood.noise)
+
+            def uniforms(draw: int) -> Tensor:
+                return ImageNoise(self.seed, draw).uniforms(start, shape).to(outputs.device)
+
             return self.estimator.vectors(likelihood, uniforms, outputs)
 
         return given

@@ -14,7 +14,6 @@ from .gram import Factors, gram, gram_of_gradients, moment_of_gradients
 from .inputs import batches
 from .layers import frozen_parameters, trainable_layers, unwrapped
 from .losses import find_loss
-from .noise import ImageNoise
 from .notes import _has_unset_statistics
 from .plan import Plan, make_plan, settle_vmap
 from .scores import Built, Piece, Sample, collect, make_pieces
@@ -80,8 +79,9 @@ def fisher_spectrum(
     chosen, found_loss, model = Estimator(estimator, draws), find_loss(loss), unwrapped(model)
     with undisturbed(model):
         stream = batches(images, labels, size=batch_size, max_images=max_images, device=device_of(model))
-        sample = Sample(model, list(stream), found_loss, chosen, ImageNoise(seed))
-        plan, limit = _plan(sample, engine), max_memory or default_memory(device_of(model))
+        sample = Sample(model, list(stream), found_loss, chosen, seed)
+        plan, surveyed = _plan(sample, engine)
+        limit = max_memory or default_memory(device_of(model))
         while True:
             try:
                 groups = grouped(sample, plan, limit)
@@ -91,7 +91,7 @@ def fisher_spectrum(
                 if engine != "auto":
                     raise
                 plan = plan.moved(change.layer, "loop", change.reason)
-    return _result(sample, plan, spectra, seed=seed, passes=len(groups))
+    return _result(sample, plan, spectra, passes=len(groups), surveyed=surveyed)
 
 
 def _check(*, engine: str, **counts: int | None) -> None:
@@ -105,8 +105,8 @@ def _check(*, engine: str, **counts: int | None) -> None:
         )
 
 
-def _plan(sample: Sample, engine: str) -> Plan:
-    """Survey the model on a few images and choose the engines."""
+def _plan(sample: Sample, engine: str) -> tuple[Plan, tuple[str, ...]]:
+    """Survey the model on a few images and choose the engines; with the notes of the survey."""
     if not sample.batches:
         raise ValueError("images must hold at least one image; got none.")
     if sample.estimator.name == "empirical" and any(batch.labels is None for batch in sample.batches):
@@ -120,7 +120,8 @@ def _plan(sample: Sample, engine: str) -> Plan:
             "which a spectrum is made, are not defined. Use a model whose BatchNorm has running statistics."
         )
     plan = make_plan(layers, found, engine=engine, stochastic=False, batchnorm="eval")
-    return settle_vmap(plan, sample.model, few.inputs, sample.vectors(0, few.labels), asked=engine == "vmap")
+    vectors = sample.vectors(0, few.labels)
+    return settle_vmap(plan, sample.model, few.inputs, vectors, asked=engine == "vmap"), found.notes
 
 
 def grouped(sample: Sample, plan: Plan, limit: int) -> list[list[Piece]]:
@@ -210,7 +211,9 @@ def _moment(piece: Piece, scores: Built | Factors) -> Tensor | None:
     return moment_of_gradients(scores.gradients)
 
 
-def _result(sample: Sample, plan: Plan, spectra: dict[str, LayerSpectrum], *, seed: int, passes: int) -> FisherSpectrum:
+def _result(
+    sample: Sample, plan: Plan, spectra: dict[str, LayerSpectrum], *, passes: int, surveyed: tuple[str, ...]
+) -> FisherSpectrum:
     found = [spectra[layer.name] for layer in plan.layers]
     parameter = next(iter(plan.layers[0].parameters.values()))
     return FisherSpectrum(
@@ -230,10 +233,10 @@ def _result(sample: Sample, plan: Plan, spectra: dict[str, LayerSpectrum], *, se
         loss=sample.loss.name,
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(parameter.device),
-        seed=seed,
+        seed=sample.seed,
         passes=passes,
         reasons=plan.reasons,
-        notes=tuple(_notes(sample, spectra)),
+        notes=(*_notes(sample, spectra), *surveyed),
     )
 
 

@@ -181,16 +181,10 @@ def _check_probes(specification: RunSpecification) -> None:
 
 
 def _check_spectrum(specification: RunSpecification) -> None:
-    """Options that would change nothing; more images than the probe has."""
-    if specification.spectrum is None:
-        for name in _OF_THE_SPECTRUM[1:]:
-            if getattr(specification, name) != RunSpecification.model_fields[name].default:
-                raise ValueError(f"{name} needs spectrum, the number of eigenvalues of each layer to record; got None.")
-    elif specification.spectrum_images > specification.probe_images:
-        raise ValueError(
-            f"spectrum_images must be at most probe_images, of which they are the first; got "
-            f"{specification.spectrum_images} of {specification.probe_images}."
-        )
+    """Options that would change nothing."""
+    for name in _OF_THE_SPECTRUM[1:] if specification.spectrum is None else ():
+        if getattr(specification, name) != RunSpecification.model_fields[name].default:
+            raise ValueError(f"{name} needs spectrum, the number of eigenvalues of each layer to record; got None.")
 
 
 def _shown(value: Any) -> str:
