@@ -232,6 +232,16 @@ def show(rows: list[Coverage]) -> None:
         print(f"{name:18}" + "".join(f"{cells.get(setting, '-'):>29}" for setting in settings))
 
 
+def summarise(rows: list[Coverage]) -> None:
+    """Over all networks, estimators and settings of the first table: how far coverage is from 95 %."""
+    print(f"\nover {len({(row.network, row.estimator, row.setting) for row in rows})} settings of the table by size")
+    print(f"{'':18}{'mean |coverage - 95 %|':>24}{'least coverage':>16}{'mean half width':>17}")
+    for name in dict.fromkeys(row.interval for row in rows):
+        covered = np.array([row.covered for row in rows if row.interval == name])
+        width = np.mean([row.half_width for row in rows if row.interval == name])
+        print(f"{name:18}{np.abs(covered - 0.95).mean():24.1%}{covered.min():16.1%}{width:17.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
@@ -252,6 +262,8 @@ def main() -> None:
                 rows = list(TABLES[table](values, (name, estimator), options))
                 show(rows)
                 found += rows
+    if "by size" in options.tables:
+        summarise([row for row in found if row.table == "by size"])
     print(json.dumps(environment()))
     if options.out is not None:
         document: dict[str, Any] = {"environment": environment(), "rows": [asdict(row) for row in found]}

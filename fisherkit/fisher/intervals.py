@@ -26,7 +26,13 @@ def hall_interval(
 
         [m - se g^-1(t),  m - se g^-1(-t)],        t the (1 + level) / 2 quantile of Student's t, G - 1 degrees.
 
-    Student's quantile instead of Hall's normal one: with 50 values it covers 0.4 to 1 % more (benchmarks/coverage.py).
+    Student's quantile instead of Hall's normal one: with 50 values it covers 0.3 to 0.9 % more. Measured coverage of
+    the 95 % interval at a fitted network (benchmarks/coverage.py), the normal interval's in brackets: exact, 50 images
+    94 % (89); propagated, 100 images 93 % (87), 500 images 95 % (93); empirical, 100 images 86 % (68), 500 images 95 %
+    (89). Over 60 settings its coverage is 1.6 % from 95 % in the mean, bootstrap-t's 2.0, BCa's 3.8, the log-normal's
+    4.1, the normal's 5.5. With 200 images and fewer of a fitted network it is wide: they do not show how long the tail
+    is.
+
     A trace is not negative: the lower limit is at least 0. Shapes broadcast; the result has one axis more, of 2.
     The skewness of fewer than three values (NaN) counts as 0, which leaves Student's interval.
 

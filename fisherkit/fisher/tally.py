@@ -232,6 +232,11 @@ class Tally:
     ) -> bool:
         """Whether the relative standard error is at most rel_se.
 
+        A sample that happens to lack the images that carry the trace stops early. Measured coverage of the normal 95 %
+        interval after stopping (batches of 50, at least 100 images, exact and propagated; benchmarks/coverage.py):
+        93 to 95 % at an untrained and a half-trained network; at fitted ones 87 to 91 % for rel_se = 0.2, 92 to 95 %
+        for 0.1, 93 to 95 % for 0.05. Hall's: 94 to 96 %; 91 to 95, 93 to 95, 93 to 95 %.
+
         Args:
             rel_se: of the total.
             draws: an image.
