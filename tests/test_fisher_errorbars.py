@@ -253,6 +253,8 @@ def test_populations_that_cannot_be_are_refused_before_anything_is_measured():
         fisher_trace(model, x, estimator="exact", population=20)
     with pytest.raises(ValueError, match="population must be at least the number of images measured"):
         fisher_trace(model, iter(x.split(5)), estimator="exact", population=20)
+    with pytest.raises(ValueError, match="projections must be None with population=50"):
+        fisher_trace(model, x, estimator="exact", population=50, projections=4)
     normalised = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     with pytest.raises(ValueError, match=r"population must be None where the images of a batch are one joint model"):
         fisher_trace(normalised, x, draws=2, batchnorm="train", population=50)

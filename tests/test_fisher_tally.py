@@ -133,6 +133,9 @@ def test_populations_that_cannot_be_are_refused():
         check_population(0)
     with pytest.raises(ValueError, match=r"draws must be at least 2 with population=10, .* got 1\. Use draws=2, or"):
         check_population(10, drawn=True, draws=1)
+    check_population(10, drawn=True, draws=2, projections=4)
+    with pytest.raises(ValueError, match=r"projections must be None with population=10 .* got 4\. Or use estimator="):
+        check_population(10, projections=4)
     with pytest.raises(ValueError, match=r"population must be None where .* one joint model \(they do\); got 10\."):
         check_population(10, joint="they do")
     with pytest.raises(ValueError, match="population must be at least the number of images measured, 50"):

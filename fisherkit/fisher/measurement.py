@@ -56,7 +56,12 @@ class Request:
             raise ValueError("rel_se_above needs rel_se, the relative standard error to stop at; got None.")
         if self.population is not None:
             for estimator in self.estimators:
-                check_population(self.population, drawn=estimator.stochastic, draws=estimator.draws)
+                check_population(
+                    self.population,
+                    drawn=estimator.stochastic,
+                    draws=estimator.draws,
+                    projections=self.projections,
+                )
 
     def engine_for(self, estimator: Estimator) -> str:
         """The engine asked for; beside others, an estimator for which `batch` is not valid goes to `auto`."""
