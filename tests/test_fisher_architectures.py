@@ -50,8 +50,8 @@ def test_propagated(case: Architecture):
     result = fisher_trace(model, batch_of(inputs, labels), loss=case.loss, seed=3)
     z = outputs(model, inputs)
     likelihood = find_loss(case.loss).likelihood(z.detach(), labels)
-    uniforms = ImageNoise(3).uniforms(0, (len(z), 1, likelihood.noise))
-    v = Estimator("propagated").vectors(likelihood, uniforms, z)[0]
+    uniforms = ImageNoise(3).uniforms(0, (len(z), likelihood.noise))
+    v = Estimator("propagated").vectors(likelihood, lambda _: uniforms, z)[0]
     single, joint = given_per_image(model, inputs, v), given_per_batch(model, inputs, v)
     check(result, {layer: joint[layer] if layer in case.rest else single[layer] for layer in single})
     check_engines(result, case, "batch")
