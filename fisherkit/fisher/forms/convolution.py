@@ -91,7 +91,7 @@ def by_image(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
     inside = module.padding_mode == "zeros" and not isinstance(module.padding, str)
     a, padding = (a, list(module.padding)) if inside else (padded(module, a), none)
     settings = (module.stride, padding, module.dilation, False, none, module.groups, wanted)
-    weight = module.weight[: g.shape[1]].to(a.dtype)  # for its shape alone: g may be projected to fewer channels
+    weight = module.weight.to(a.dtype)  # of which only the shape is used
     grads = (
         torch.ops.aten.convolution_backward(g[i : i + 1], a[i : i + 1], weight, None, *settings)[1]
         for i in range(len(g))

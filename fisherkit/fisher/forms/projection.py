@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
 from .affine import positions_of
-from .convolution import CONVOLUTIONS, by_image, cheapest, output_sizes
+from .convolution import CONVOLUTIONS, cheapest, output_sizes, pad_amounts, windows
 from .form import SquaredNorms, squares
 
 Draw = Callable[[int], Float[Tensor, "images projections outputs"]]  # fresh random signs for so many outputs
@@ -40,17 +40,30 @@ def projected(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredN
 def _convolution(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
     module = cast(_ConvNd, layer.module)
     outputs = module.out_channels
-    small = WORTH * projections > outputs or module.groups > 1
+    small = WORTH * projections > outputs or module.groups > 1 or module.padding_mode != "zeros"
     if small or cheapest(module, a, prod(output_sizes(module, a))) == "gram":
         return None
 
     def norms(g: Tensor) -> Tensor:
-        rows = g.movedim(1, -1).flatten(1, -2) @ draw(outputs).transpose(1, 2)  # no copy in either memory format
-        mixed = rows.movedim(-1, 1).unflatten(2, g.shape[2:])
-        total = by_image(module, a, mixed) / projections
+        mixed = (draw(outputs) @ g.flatten(2)).unflatten(2, g.shape[2:])  # [images, projections, *sizes]
+        total = squares(_shifted(module, mixed, a) @ a.flatten(2).transpose(1, 2)) / projections
         return total + squares(g.flatten(2).sum(2)) if "bias" in layer.parameters else total
 
     return norms
+
+
+def _shifted(module: _ConvNd, mixed: Tensor, a: Tensor) -> Float[Tensor, "images rows pixels"]:
+    """The projected output gradient where each kernel offset puts it among the input's pixels, zeros elsewhere.
+
+    One row for each offset and projection: the small side of the product is unfolded, not the input.
+    """
+    pads = pad_amounts(module)
+    whole = [size + sum(pad) for size, pad in zip(a.shape[2:], pads, strict=True)]
+    rows = mixed.new_zeros(len(mixed), prod(module.kernel_size), mixed.shape[1], *whole)
+    for offset, window in enumerate(windows(module, tuple(mixed.shape[2:]))):
+        rows[(slice(None), offset, slice(None), *window)] = mixed
+    inside = tuple(slice(before, before + size) for (before, _), size in zip(pads, a.shape[2:], strict=True))
+    return rows[(..., *inside)].flatten(1, 2).flatten(2)
 
 
 def _linear(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
