@@ -52,10 +52,17 @@ def whole_model() -> dict[str, bool]:
 
 
 def submodule() -> dict[str, bool]:
+    """With buffers, which its forward would send round to the other processes, who may not be measuring."""
     model, plain = small(), small()
-    model[2] = DistributedDataParallel(model[2])
+    for net in (model, plain):
+        net[2] = nn.Sequential(net[2], nn.BatchNorm1d(4).double())
+        net.eval()
+    parallel = model[2] = DistributedDataParallel(model[2])
+    sent, send = [], parallel._sync_buffers
+    parallel._sync_buffers = lambda: sent.append(True) or send()
     measured = fisher_trace(model, X), fisher_trace(plain, X)
-    return {"same": same(*measured), "trains_on": trains_on(model, plain)}
+    silent = not sent
+    return {"same": same(*measured), "silent": silent, "trains_on": trains_on(model, plain), "sends": bool(sent)}
 
 
 def sharded() -> dict[str, str]:

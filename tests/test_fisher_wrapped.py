@@ -150,8 +150,8 @@ def test_distributed_data_parallel_is_measured_without_communication_and_trains_
     assert distributed["whole_model"] == {"same_exact": True, "same_drawn": True, "trains_on": True}
 
 
-def test_a_distributed_data_parallel_submodule_does_not_wait_for_gradients(distributed):
-    assert distributed["submodule"] == {"same": True, "trains_on": True}
+def test_a_distributed_data_parallel_submodule_is_measured_without_communication(distributed):
+    assert distributed["submodule"] == {"same": True, "silent": True, "trains_on": True, "sends": True}
 
 
 def test_sharded_parameters_are_refused(distributed):
