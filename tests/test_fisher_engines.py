@@ -5,7 +5,7 @@ import torch
 from cases import BY_NAME, CASES, Case
 from reference import exact_per_image, given_per_batch, given_per_image, outputs
 
-from fisherkit.fisher import fisher_trace
+from fisherkit.fisher import fisher_trace, fisher_traces
 from fisherkit.fisher.batch import batch
 from fisherkit.fisher.layers import trainable_layers
 from fisherkit.fisher.undisturbed import undisturbed
@@ -131,3 +131,48 @@ def test_batches_may_come_as_tensors_pairs_and_dictionaries():
     assert pairs.trace == pytest.approx(whole.trace, rel=1e-12)
     named = [{"x": inputs[:3], "labels": labels[:3]}, {"x": inputs[3:], "labels": labels[3:]}]
     assert fisher_trace(model, iter(named), estimator="empirical").trace == pytest.approx(whole.trace, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["residual", "transformer", "lstm", "tied_weights"])
+@pytest.mark.parametrize("engine", ["auto", "batch"])
+def test_several_estimators_in_one_pass_are_what_they_are_alone(name: str, engine: str):
+    """Whatever their order; forward passes are shared, and layers that ghost leaves go to different engines."""
+    model, inputs = BY_NAME[name].build()
+    labels = torch.arange(len(inputs)) % 3
+    names = ("empirical", "propagated", "exact", "sampled")
+    together = fisher_traces(model, inputs, labels, estimators=names, draws=2, batch_size=3, engine=engine)
+    assert tuple(together) == names
+    for estimator, result in together.items():
+        stochastic = estimator in ("propagated", "sampled")
+        alone = fisher_trace(
+            model,
+            inputs,
+            labels,
+            estimator=estimator,
+            draws=2 if stochastic else 1,
+            batch_size=3,
+            engine=engine if stochastic else "auto",
+        )
+        assert result.engines == alone.engines
+        assert result.trace == pytest.approx(alone.trace, rel=1e-12)
+        assert result.stderr == pytest.approx(alone.stderr, rel=1e-9, nan_ok=True)
+        assert (result.draws, result.entropy) == (alone.draws, pytest.approx(alone.entropy))
+
+
+def test_a_shared_pass_calls_the_model_once_a_batch():
+    model, inputs = BY_NAME["residual"].build()
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    fisher_traces(model, inputs, torch.zeros(5, dtype=torch.long), batch_size=5)
+    shared = len(calls)
+    fisher_trace(model, inputs, batch_size=5)
+    assert len(calls) == 2 * shared
+
+
+def test_estimators_of_one_pass_are_checked():
+    model, inputs = BY_NAME["residual"].build()
+    for names in ((), ("exact", "exact")):
+        with pytest.raises(ValueError, match="estimators must be different names, at least one"):
+            fisher_traces(model, inputs, estimators=names)
+    with pytest.raises(ValueError, match="draws must be 1 for estimators"):
+        fisher_traces(model, inputs, estimators=("exact",), draws=2)

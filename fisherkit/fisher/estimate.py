@@ -121,6 +121,8 @@ def fisher_traces(
     names = list(estimators)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"estimators must be different names, at least one; got {names!r}.")
+    if draws > 1 and not set(names) & set(STOCHASTIC):
+        raise ValueError(f"draws must be 1 for estimators {names!r}, which draw nothing; got {draws!r}.")
     ordered = sorted(names, key=lambda name: name not in STOCHASTIC)  # those with mean zero first
     request = Request(
         estimators=tuple(Estimator(name, draws if name in STOCHASTIC else 1) for name in ordered),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fisherkit.fisher import FisherTrace, fisher_spectrum, fisher_trace, trainable_layers
+from fisherkit.fisher import FisherTrace, fisher_spectrum, fisher_trace, fisher_traces, trainable_layers
 from fisherkit.images import ImageSet
 from fisherkit.recording.spectra import spectrum_facts, spectrum_variables
 from fisherkit.recording.trajectory import Trajectory
@@ -120,11 +120,10 @@ class FisherTracker:
         main = None
         for name, images in self.probes.items() if measure else ():
             suffix = "" if main is None else f"_{name}"
-            true = fisher_trace(self.model, images, **self.options)
+            true, given = self._measured(images)
             self._add(variables, series, f"fisher_true{suffix}", true)
             series[f"entropy{suffix}"] = true.entropy
-            if self.empirical:
-                given = fisher_trace(self.model, images, **self._empirical_options())
+            if given is not None:
                 self._add(variables, series, f"fisher_empirical{suffix}", given)
             main = main or true
         if measure if spectrum is None else spectrum:
@@ -134,6 +133,15 @@ class FisherTracker:
             self._describe_measurement(main)
         self.file.publish()
         return main
+
+    def _measured(self, images: Any) -> tuple[FisherTrace, FisherTrace | None]:
+        """The true Fisher of one probe and, if it is recorded, the empirical one, in one pass."""
+        if not self.empirical:
+            return fisher_trace(self.model, images, **self.options), None
+        options = {name: value for name, value in self.options.items() if name != "estimator"}
+        true = self.options.get("estimator", "propagated")
+        found = fisher_traces(self.model, images, estimators=(true, "empirical"), **options)
+        return found[true], found["empirical"]
 
     def _add(self, variables: dict[str, Any], series: dict[str, float], name: str, result: FisherTrace) -> None:
         variables[name], variables[f"{name}_stderr"] = result.trace, result.stderr
@@ -153,11 +161,6 @@ class FisherTracker:
         if self.file.attributes.get("spectrum") != facts:
             self.file.update_attributes(spectrum=facts)
         return spectrum_variables(found)
-
-    def _empirical_options(self) -> dict[str, Any]:
-        """The same measurement with the given labels; an engine that cannot do that leaves it to `auto`."""
-        engine = self.options.get("engine", "auto")
-        return {**self.options, "estimator": "empirical", "draws": 1, "engine": "auto" if engine == "batch" else engine}
 
     def _describe_measurement(self, result: FisherTrace) -> None:
         facts = {
