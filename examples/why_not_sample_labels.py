@@ -107,9 +107,12 @@ def draw_course(axes: Axes, found: list[Measured]) -> None:
     for estimator, colour in COLOURS.items():
         rows = [row for row in found if row.estimator == estimator]
         losses = [row.loss for row in rows]
-        axes.plot(losses, [row.error for row in rows], "o-", color=colour, label=f"{estimator}: rms error")
+        axes.plot(
+            losses, [row.error for row in rows], "o-", color=colour, clip_on=False, label=f"{estimator}: rms error"
+        )
         claims = [float(np.median(row.claimed)) for row in rows]
-        axes.plot(losses, claims, "o--", color=colour, mfc="white", label=f"{estimator}: claimed (median)")
+        label = f"{estimator}: claimed (median)"
+        axes.plot(losses, claims, "o--", color=colour, mfc="white", clip_on=False, zorder=3, label=label)
     axes.set(xscale="log", xlabel="training loss (nats; training goes to the right)", ylim=(0, None))
     axes.set_ylabel(f"standard error of {DRAWS} draws / tr F")
     axes.invert_xaxis()
