@@ -451,7 +451,7 @@ ARCHITECTURES = [
         classes(3),
         rest={"cell": NO_FORM, "mix": "it is called 3 times"},
     ),
-    Architecture("vision_transformer", VisionTransformer, images(2, 4, 4), classes(3), rest={"(model)": NO_FORM}),
+    Architecture("vision_transformer", VisionTransformer, images(2, 4, 4), classes(3)),
     Architecture("transformer_encoder", Encoder, padded_tokens, classes(3)),
     Architecture(
         "gpt",

@@ -398,7 +398,7 @@ CASES = [
         lambda: nn.Sequential(nn.Embedding(4, 3, padding_idx=1), nn.Flatten(), nn.Linear(18, 3)),
         tokens(6, 4),
     ),
-    Case("transformer", Transformer, images(5, 3), closed=False),
+    Case("transformer", Transformer, images(5, 3)),
     Case("multihead_attention", SelfAttention, images(5, 3)),
     Case("attention_weights", lambda: SelfAttention(call={"need_weights": True}), images(5, 3)),
     Case("attention_weights_of_heads", lambda: SelfAttention(call=HEADS), images(5, 3)),

@@ -52,7 +52,7 @@ def vit(hf, attention: str):
 MODELS = {
     "bert": (bert, {"bert.embeddings.position_embeddings"}, "loop"),
     "gpt2": (gpt2, {"transformer.wte", "transformer.wpe"}, "vmap"),
-    "vit": (vit, {"vit.embeddings"}, "vmap"),
+    "vit": (vit, set(), "vmap"),
 }
 TOLERANCES = {"sdpa": 1e-10, "eager": 1e-6}  # the eager attention takes its softmax in float32
 
@@ -77,7 +77,7 @@ def test_models_from_their_configuration(hf, make, rest: set[str], slow: str, at
         expected = "batch" if name == "propagated" else slow
         moved = {layer for layer, engine in result.engines.items() if engine != "ghost"}
         assert moved == rest == set(result.reasons), result.reasons
-        assert {result.engines[layer] for layer in rest} == {expected}
+        assert {result.engines[layer] for layer in rest} <= {expected}
 
 
 def squared_gradients(model, inputs, labels: Tensor, loss: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import joint_squares
+from .broadcast import copied
 from .forms.attention import tapped
 from .forms.table import find_form
 from .inputs import Inputs, call, first_tensor, layer_input
@@ -75,7 +76,7 @@ def responses(
     anchor = torch.zeros((), device=first_tensor(inputs).device, requires_grad=True)
     shared = [p for layer in joint for p in layer.parameters.values()]
     rows: list[dict[str, Tensor]] = []
-    with _attached(taps, anchor, everywhere=mixed), _only_differentiated(model, shared):
+    with _only_differentiated(model, shared), _attached(taps, anchor, everywhere=mixed):
         outputs = call(model, inputs)
         for _, *grads in backward_passes(outputs, [anchor], vectors(outputs), joint=shared):
             row = {tap.layer.name: tap.collect() for tap in taps}
@@ -174,6 +175,10 @@ def _attached(taps: Sequence[_Tap], anchor: Tensor, *, everywhere: bool) -> Iter
     inside: dict[nn.MultiheadAttention, dict[nn.Module, _Tap]] = {}
     with ExitStack() as stack:
         for tap in taps:
+            if tap.layer.broadcast:
+                tap.enter(anchor.new_zeros(tap.images, 0))  # no input: the gradients are the copies' own
+                stack.enter_context(copied(tap.layer, tap.images, anchor, tap.receive))
+                continue
             if tap.layer.attention is not None:
                 inside.setdefault(tap.layer.attention, {})[tap.layer.module] = tap
                 continue

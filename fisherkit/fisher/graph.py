@@ -1,9 +1,11 @@
-"""The autograd graph of some outputs: where each parameter enters it, and where else it begins."""
+"""The autograd graph of some outputs: where parameters enter it, where else it begins, what it keeps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 RESHAPING = frozenset(
@@ -65,3 +67,36 @@ def read_graph(outputs: Tensor, parameters: Iterable[nn.Parameter]) -> Graph:
         bool(foreign),
         sum(variable.numel() for variable in foreign if isinstance(variable, nn.Parameter)),
     )
+
+
+class Kept:
+    """Bytes in distinct tensors that a graph keeps, without those that are there anyway."""
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
+        self._known = {_address(tensor) for tensor in known}
+        self._found: dict[int, int] = {}
+
+    def see(self, tensor: Tensor) -> Tensor:
+        """One tensor that is kept."""
+        address = _address(tensor)
+        if address is not None and address not in self._known:
+            self._found[address] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors seen."""
+        return sum(self._found.values())
+
+
+def _address(tensor: Tensor) -> int | None:
+    plain = tensor.layout is torch.strided and not tensor.is_nested
+    return tensor.untyped_storage().data_ptr() if plain else None
+
+
+@contextmanager
+def kept_by_graph(known: Sequence[Tensor]) -> Iterator[Kept]:
+    """What the graph that is made here keeps, beside `known` tensors. Nothing of torch.func runs under it."""
+    kept = Kept(known)
+    with torch.autograd.graph.saved_tensors_hooks(kept.see, lambda tensor: tensor):
+        yield kept

@@ -30,6 +30,7 @@ class Layer:
     module: nn.Module
     parameters: dict[str, nn.Parameter]  # local name -> parameter
     overwritten: bool = False  # whether its output is a view that is later changed in place; found by survey.py
+    broadcast: bool = False  # whether its parameters can be copied for each image; found by survey.py
     foreign: bool = False  # whether the graph also begins at tensors that are not parameters; found by survey.py
     path: str | None = None  # where `model.named_modules()` has it, where that is not its name
     attention: nn.MultiheadAttention | None = None  # whose forward uses the parameters, its own or its out_proj's

@@ -118,9 +118,7 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}.")
-    seen = tuple(
-        replace(layer, overwritten=found.usage[layer.name].overwritten, foreign=found.foreign) for layer in layers
-    )
+    seen = tuple(_as_seen(layer, found) for layer in layers)
     _refuse_joint(found, engine=engine, stochastic=stochastic, batchnorm=batchnorm)
     if found.joint is not None:
         return _one_engine(seen, "batch", {layer.name: found.joint for layer in seen} if engine == "auto" else {})
@@ -134,6 +132,11 @@ def make_plan(layers: Iterable[Layer], found: Survey, *, engine: str, stochastic
     if engine == "backpack":
         _refuse({layer.name: _why_not_backpack(layer, found) for layer in seen}, engine, "engine='auto'")
     return _one_engine(seen, engine)
+
+
+def _as_seen(layer: Layer, found: Survey) -> Layer:
+    usage = found.usage[layer.name]
+    return replace(layer, overwritten=usage.overwritten, broadcast=usage.broadcast, foreign=found.foreign)
 
 
 def _one_engine(layers: tuple[Layer, ...], engine: str, reasons: dict[str, str] | None = None) -> Plan:
@@ -172,6 +175,8 @@ def why_not_ghost(layer: Layer, found: Survey) -> str | None:
         return "its parameters are complex"
     if found.hides:
         return f"an autograd.Function runs layer {found.hides!r} out of sight, and needs all parameters as in training"
+    if layer.broadcast:
+        return None
     return why_no_form(layer) or _why_not_once(layer, found)
 
 

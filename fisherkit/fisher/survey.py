@@ -6,7 +6,7 @@ its own module's forward. Whether that is so cannot be read off the module; it i
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .graph import Graph, read_graph
+from .broadcast import broadcast_layers
+from .forms.table import find_form
+from .graph import Graph, kept_by_graph, read_graph
 from .inputs import Inputs, call, layer_input, sliced
 from .layers import Layer, owners
 
@@ -34,6 +36,7 @@ class Usage:
     differentiable: bool = True  # whether gradients were enabled in its forward
     arrives: bool = True  # whether its output is part of the graph of the model's outputs
     recomputed: bool = False  # whether its forward runs again in the backward pass
+    broadcast: bool = False  # whether its bare parameters can be copied for each image
     overwritten: bool = False  # whether its output is a view that was changed in place afterwards
 
     @property
@@ -53,6 +56,8 @@ class Survey:
     opaque: str | None  # a node of the graph that hides what is behind it, or None
     foreign: bool  # whether the graph also begins at tensors that are not parameters of the model
     notes: tuple[str, ...] = ()
+    kept_bytes: int | None = None  # of an image: its inputs and what autograd keeps; None where it cannot be told
+    outputs: int = 1  # numbers an image
 
     @property
     def hides(self) -> str | None:
@@ -67,8 +72,7 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
         ValueError: the model cannot be measured; the message says why and what to do.
     """
     _refuse_renormalising(model)
-    with _observed(layers) as seen:
-        outputs = _first_call(model, inputs)
+    seen, outputs, kept = _first_pass(model, inputs, layers)
     check(outputs)
     graph = read_graph(outputs, model.parameters())
     for layer in layers:
@@ -86,7 +90,39 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
     joint = _why_batchnorm_mixes(model)
     if joint is None and len(outputs) > 1:
         joint = _why_outputs_change(model, inputs, outputs.detach(), layers, seen.usage)
-    return Survey(len(outputs), seen.usage, _tied(model, layers), joint, opaque, graph.foreign, tuple(_notes(graph)))
+    tied = _tied(model, layers)
+    if joint is None and opaque is None and not seen.packed:
+        used = [x for x in layers if x.name not in tied and seen.usage[x.name].reached and find_form(x) is None]
+        for name in broadcast_layers(model, inputs, outputs, used):
+            seen.usage[name].broadcast = True
+    return Survey(
+        len(outputs),
+        seen.usage,
+        tied,
+        joint,
+        opaque,
+        graph.foreign,
+        tuple(_notes(graph)),
+        kept_bytes=kept,
+        outputs=outputs[0].numel(),
+    )
+
+
+def _first_pass(
+    model: nn.Module, inputs: Inputs, layers: Sequence[Layer]
+) -> tuple["_Observation", Tensor, int | None]:
+    """What hooks on the layers saw, the outputs, and the bytes kept of an image."""
+    given = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+    with (
+        suppress(RuntimeError),  # torch.func in a forward refuses hooks on saved tensors; or the model itself is at fault
+        kept_by_graph([*given, *model.parameters(), *model.buffers()]) as kept,
+        _observed(layers) as seen,
+    ):
+        outputs = _first_call(model, inputs)
+        total = kept.bytes + sum(tensor.numel() * tensor.element_size() for tensor in given)
+        return seen, outputs, -(-total // len(outputs))
+    with _observed(layers) as seen:
+        return seen, _first_call(model, inputs), None
 
 
 def _tied(model: nn.Module, layers: Sequence[Layer]) -> frozenset[str]:
@@ -150,11 +186,12 @@ class _Observation:
         self.usage = {layer.name: Usage() for layer in layers}
         self.returned: dict[str, tuple[Tensor, Any, int]] = {}  # output, its node and version as returned
         self.targets: list[Tensor] = []  # inputs and outputs of layers, where the graph passes through
-        self.packed = False  # whether some layer ran under hooks on saved tensors, as checkpointing sets them
+        self.outside = torch._C._autograd._top_saved_tensors_default_hooks(False)
+        self.packed = False  # whether some layer ran under other hooks on saved tensors, as checkpointing sets them
         self.reentrant = False
 
     def entered(self, name: str, inputs: Sequence[Any]) -> None:
-        self.packed |= torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        self.packed |= torch._C._autograd._top_saved_tensors_default_hooks(False) != self.outside
         self.targets += [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
         if not torch.is_grad_enabled():
             self.usage[name].differentiable = False

@@ -143,6 +143,7 @@ def pad_amounts(module: _ConvNd) -> list[tuple[int, int]]:
 
 
 def padded(module: _ConvNd, a: Tensor) -> Tensor:
+    """The input with its padding."""
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     amounts = list(module._reversed_padding_repeated_twice)
     return F.pad(a, amounts, mode=mode) if any(amounts) else a

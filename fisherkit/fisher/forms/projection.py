@@ -61,13 +61,14 @@ def _shifted(module: _ConvNd, mixed: Tensor, a: Tensor) -> Float[Tensor, "images
     whole = [size + sum(pad) for size, pad in zip(a.shape[2:], pads, strict=True)]
     rows = mixed.new_zeros(len(mixed), prod(module.kernel_size), mixed.shape[1], *whole)
     for offset, window in enumerate(windows(module, tuple(mixed.shape[2:]))):
-        rows[(slice(None), offset, slice(None), *window)] = mixed
-    inside = tuple(slice(before, before + size) for (before, _), size in zip(pads, a.shape[2:], strict=True))
-    return rows[(..., *inside)].flatten(1, 2).flatten(2)
+        rows[:, offset][(slice(None), slice(None), *window)] = mixed
+    for axis, ((before, _), size) in enumerate(zip(pads, a.shape[2:], strict=True)):
+        rows = rows.narrow(3 + axis, before, size)  # without the padding
+    return rows.flatten(1, 2).flatten(2)
 
 
 def _linear(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
-    positions, inputs = a.shape[1:]
+    positions = a.shape[1]
     outputs = cast(nn.Linear, layer.module).out_features
     if WORTH * projections > min(outputs, positions):
         return None

@@ -8,6 +8,7 @@ from torch import nn
 from ..layers import Layer
 from .affine import EMBEDDING, LINEAR
 from .attention import IN_PROJECTION
+from .bare import BARE
 from .convolution import CONVOLUTIONS, convolution
 from .convolution_blocks import convolution_blocks
 from .form import Form
@@ -35,6 +36,8 @@ FORMS: dict[type[nn.Module], Form] = {
 
 def find_form(layer: Layer) -> Form | None:
     """The closed form for a layer's type, or None; a subclass that only makes parameters otherwise has its base's."""
+    if layer.broadcast:
+        return BARE
     for kind in type(layer.module).__mro__:
         known = SAME.get(f"{kind.__module__}.{kind.__qualname__}", kind)
         if known in FORMS:
