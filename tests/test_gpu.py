@@ -5,7 +5,7 @@ import torch
 from runs import small
 
 import fisherkit
-from fisherkit.fisher import fisher_trace
+from fisherkit.fisher import fisher_spectrum, fisher_trace
 from fisherkit.models import build_model
 from fisherkit.studies import track
 
@@ -25,6 +25,14 @@ def test_the_gpu_gives_the_cpus_numbers(model_name: str, estimator: str):
     gpu = fisher_trace(model.cuda(), x, estimator=estimator)
     assert gpu.trace == pytest.approx(cpu.trace, rel=1e-9)
     assert gpu.device.startswith("cuda")
+
+
+def test_the_gpu_gives_the_cpus_spectrum():
+    model = build_model("resnet18", classes=10, channels=3, image_size=32, width="8").double()
+    x = torch.randn(12, 3, 32, 32, dtype=torch.float64)
+    cpu, gpu = fisher_spectrum(model, x, k=4), fisher_spectrum(model.cuda(), x, k=4)
+    assert gpu.eigenvalues == pytest.approx(cpu.eigenvalues, rel=1e-8)
+    assert gpu.effective_rank_corrected == pytest.approx(cpu.effective_rank_corrected, rel=1e-8)
 
 
 def test_tf32_is_off_while_measuring_and_as_before_afterwards():

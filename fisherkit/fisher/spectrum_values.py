@@ -67,13 +67,11 @@ def by_image(
     lower: Float64[Tensor, "vectors vectors"], image: Int64[Tensor, " vectors"]
 ) -> tuple[Float64[np.ndarray, " images"], Float64[np.ndarray, "images images"]]:
     """t_i = sum_r ||u_r||^2 over the vectors r of image i, and B_ij = sum_rs (u_r . u_s)^2 over those of i and j."""
-    images, diagonal = int(image.max()) + 1, lower.diagonal()
-    below = lower.tril(-1).square_()
-    zeros = below.new_zeros(images, len(lower))
-    half = zeros.new_zeros(images, images).index_add_(1, image, zeros.index_add_(0, image, below))
-    own = diagonal.new_zeros(images).index_add_(0, image, diagonal.square())
-    norms = diagonal.new_zeros(images).index_add_(0, image, diagonal)
-    return norms.cpu().numpy(), (half + half.T + own.diag()).cpu().numpy()
+    own = torch.eye(int(image.max()) + 1, dtype=lower.dtype, device=lower.device)[:, image]  # [images, vectors]
+    diagonal = lower.diagonal()
+    half = own @ lower.tril(-1).square_() @ own.T
+    norms, overlaps = own @ diagonal, half + half.T + (own @ diagonal.square()).diag()
+    return norms.cpu().numpy(), overlaps.cpu().numpy()
 
 
 def corrected_rank(norms: Float64[np.ndarray, " images"], overlaps: Float64[np.ndarray, "images images"]) -> Rank:
