@@ -2,8 +2,9 @@
 
     python benchmarks/fisher_cost.py [--model resnet18] [--width 64] [--images 32] [--rounds 5] [--out FILE.json]
 
-All engines of fisherkit (one draw, and exact), and BackPACK's own extensions, interleaved in one run; each
-ratio is to a training step timed just before it. `memory` is the peak resident memory that one call adds, in a
+All engines of fisherkit (one draw, and exact) as a user calls them, with the survey of the model and batches of the
+planned size, and BackPACK's own extensions, interleaved in one run; each ratio is to a training step timed just before
+it. `memory` is the peak resident memory that one call adds, in a
 process of its own, as a ratio to a training step's.
 """
 
@@ -17,18 +18,20 @@ import torch
 from timing import extra_memory, interleaved, report, spread
 from torch import nn
 
-from fisherkit.fisher import fisher_trace
+from fisherkit.fisher import fisher_trace, fisher_traces
 from fisherkit.models import build_model
 
 STEP = "training step"
 FISHERKIT = {
     "fisherkit ghost": dict(engine="ghost"),
     "fisherkit ghost, empirical": dict(engine="ghost", estimator="empirical"),
+    "fisherkit ghost, projected": dict(engine="ghost", projections=4),
     "fisherkit batch": dict(engine="batch"),
     "fisherkit backpack": dict(engine="backpack"),
     "fisherkit vmap": dict(engine="vmap"),
     "fisherkit ghost, exact": dict(engine="ghost", estimator="exact"),
 }
+BOTH = "fisherkit true and empirical"  # what `track` records, in one pass
 EXTENSIONS = ("BatchL2Grad", "DiagGGNMC", "SumGradSquared", "DiagGGNExact")
 SECOND_ORDER = ("DiagGGNMC", "DiagGGNExact")
 
@@ -44,8 +47,10 @@ def made(name: str, model_name: str, width: str | None, images: int, threads: in
         return training_step(model, x, y)
     if name == "forward":
         return forward(model, x)
+    if name == BOTH:
+        return lambda: fisher_traces(model, x, y)
     if name in FISHERKIT:
-        return lambda: fisher_trace(model, x, y, batch_size=images, **FISHERKIT[name])
+        return lambda: fisher_trace(model, x, y, **FISHERKIT[name])
     return backpack_extension(name.removeprefix("BackPACK "), model, x, y)
 
 
@@ -101,7 +106,7 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], help="names to leave out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    names = [STEP, "forward", *FISHERKIT, *(f"BackPACK {name}" for name in EXTENSIONS)]
+    names = [STEP, "forward", *FISHERKIT, BOTH, *(f"BackPACK {name}" for name in EXTENSIONS)]
     names = [name for name in names if name not in options.skip]
     setting = (options.model, options.width, options.images, options.threads)
     work = {name: made(name, *setting) for name in names}
