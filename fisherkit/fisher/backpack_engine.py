@@ -17,6 +17,7 @@ from .forms.normalisation import BATCH_NORMS
 from .forms.table import global_hooks
 from .inputs import Inputs, call
 from .layers import Layer
+from .passes import out_of_memory
 from .vectors import Vectors
 
 SUPPORTED = (nn.Linear, *CONVOLUTIONS, *BATCH_NORMS)
@@ -64,6 +65,8 @@ def _backward(private: nn.Module, inputs: Inputs, v: Tensor) -> None:
     try:
         (call(private, inputs) * v).sum().backward()
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise ValueError(
             f"engine='backpack' failed in the model's backward pass: {str(error).splitlines()[0]} "
             "BackPACK hooks cannot follow operations that change a layer's output in place. Use engine='auto'."

@@ -1,15 +1,17 @@
 """`fisher_trace`: vectors x engine over batches of images, with standard errors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from .inputs import JOINT_BATCHES, batches, known_length, peeked
+from .agreement import Offer, agreed, take_buffers
+from .inputs import Batch, batches, known_length, peeked
 from .layers import unwrapped
 from .losses import find_loss
 from .measurement import Measurement, Request
+from .processes import processes
 from .result import FisherTrace
 from .tally import check_population
 from .undisturbed import device_of, undisturbed
@@ -31,8 +33,10 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
     population: int | None = None,
     projections: int | None = None,
     batch_size: int | None = None,
+    max_memory: int | None = None,
     batchnorm: str = "eval",
     seed: int = 0,
+    distributed: bool = True,
 ) -> FisherTrace:
     """The trace of the Fisher information of each layer's parameters, with standard errors.
 
@@ -64,13 +68,22 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
             errors are those of the mean over them. Stochastic estimators then need draws >= 2.
         projections: estimate the norms of large layers from so many random projections of each image's gradient
             (4, say; forms/projection.py): cheaper, and with noise that the standard errors contain.
-        batch_size: images in one pass, for tensors and ImageSets.
+        batch_size: images in one pass, at most so many of an iterable's batches. By default as many as are fast and
+            fit into `max_memory`; the result says how many. Where memory runs out all the same, the batch is halved
+            and measured again; nothing is lost.
+        max_memory: bytes that a pass may take beside the model and the images, as far as that can be told beforehand;
+            by default half of what is free.
         batchnorm: eval (running statistics) or train (each batch as one joint model; batch engine only).
         seed: of the draws. The same seed gives the same draws for the same image positions.
+        distributed: under an initialised torch.distributed share the batches between all processes, which must all
+            make the call, with the same model and all images; every process gets the whole result, that of one
+            process for the same batch size. Buffers are those of process 0. False: this process alone.
 
     Raises:
         ValueError: an argument or the model does not fit; the message names it and the remedy.
         FloatingPointError: a trace is not finite; the message names the layers.
+        MemoryError: memory ran out for a single image.
+        RuntimeError: another process failed; the message names it.
     """
     request = Request(
         estimators=(Estimator(estimator, draws),),
@@ -82,6 +95,8 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         rel_se_above=rel_se_above,
         population=population,
         projections=projections,
+        max_memory=max_memory,
+        distributed=distributed,
     )
     (result,) = _measured(model, images, labels, request, max_images=max_images, batch_size=batch_size)
     return result
@@ -113,7 +128,7 @@ def fisher_traces(
         max_images: use the first so many images at most.
         batch_size: images in one pass.
         options: engine (where batch is asked for, exact and empirical go to auto), rel_se (until all are that
-            well known), rel_se_above, population, projections, batchnorm, seed.
+            well known), rel_se_above, population, projections, batchnorm, seed, max_memory, distributed.
 
     Raises:
         ValueError: as for `fisher_trace`; or an estimator is there twice, or none is.
@@ -146,15 +161,24 @@ def _measured(
     for name, value in (("max_images", max_images), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value!r}.")
-    model = unwrapped(model)
-    measurement = Measurement(model, request)
+    model, together = unwrapped(model), processes(distributed=request.distributed)
+    measurement = Measurement(model, request, together)
     with undisturbed(model, batchnorm=request.batchnorm):
         stream = partial(batches, images, labels, max_images=max_images, device=device_of(model))
-        first, rest = peeked(stream(size=batch_size))
-        measurement.prepare(first)
-        length = known_length(images, max_images)
-        check_population(request.population, images=length or 0)
-        if measurement.joint and batch_size is None and length is not None and request.batchnorm == "eval":
-            rest = stream(size=min(max(1, length // JOINT_BATCHES), 64))
-        measurement.run(rest)
+        begun: list[Iterator[Batch]] = []
+
+        def begin() -> Offer:
+            first, rest = peeked(stream(size=batch_size))
+            begun.append(rest)
+            measurement.prepare(first)
+            length = known_length(images, max_images)
+            check_population(request.population, images=length or 0)
+            return measurement.offer(first, images=length, batch_size=batch_size)
+
+        offers = together.run(begin)
+        sizes = agreed(offers)
+        if together.rank > 0:
+            take_buffers(model, offers[0].buffers)
+        rest = begun[0] if known_length(images, max_images) is None else stream(size=sizes.batch)
+        measurement.run(rest, limit=sizes.limit)
     return [measurement.result(part) for part in measurement.parts]

@@ -28,7 +28,11 @@ class Batch:
 
     def head(self, count: int) -> "Batch":
         """The first `count` images."""
-        return Batch(sliced(self.inputs, 0, count), None if self.labels is None else self.labels[:count])
+        return self.between(0, count)
+
+    def between(self, start: int, stop: int) -> "Batch":
+        """Images start to stop."""
+        return Batch(sliced(self.inputs, start, stop), None if self.labels is None else self.labels[start:stop])
 
 
 def first_tensor(inputs: Inputs) -> Tensor:

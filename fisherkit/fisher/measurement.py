@@ -1,20 +1,25 @@
 """One measurement in progress: a model surveyed, its layers planned, its values tallied batch after batch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .agreement import Offer, buffers_of, facts_of
 from .ghost import PathError
 from .inputs import Batch
 from .layers import Layer, frozen_parameters, trainable_layers
 from .losses import Loss
 from .noise import ImageNoise
 from .notes import Observed, notes
+from .parts import Measured, Part
+from .passes import Passes, Reduced, out_of_memory
 from .plan import Plan, make_plan, measure_together, of_plan, settle_vmap
+from .processes import Processes, in_order
 from .result import FisherTrace
+from .sizes import Asked, need_of, sizes, why_too_large
 from .sketch import PROJECTED, Sketch
 from .survey import Survey, survey
 from .tally import Tally, check_population
@@ -39,10 +44,14 @@ class Request:
     rel_se_above: float | None = None
     population: int | None = None
     projections: int | None = None
+    max_memory: int | None = None
+    distributed: bool = True
 
     def __post_init__(self) -> None:
         if self.batchnorm not in BATCHNORM_POLICIES:
             raise ValueError(f"batchnorm must be one of {', '.join(BATCHNORM_POLICIES)}; got {self.batchnorm!r}.")
+        if self.max_memory is not None and self.max_memory < 1:
+            raise ValueError(f"max_memory must be a positive number of bytes; got {self.max_memory!r}.")
         if self.projections is not None and self.projections < 1:
             raise ValueError(f"projections must be at least 1, for example 4; got {self.projections!r}.")
         if self.rel_se is not None and not 0 < self.rel_se < 1:
@@ -63,24 +72,16 @@ class Request:
                     projections=self.projections,
                 )
 
+    def facts(self) -> dict[str, object]:
+        """What several processes that measure together must have in common."""
+        names = ("engine", "batchnorm", "seed", "rel_se", "rel_se_above", "population", "projections")
+        estimators = [(estimator.name, estimator.draws) for estimator in self.estimators]
+        return {"estimator": estimators, "loss": self.loss.name} | {name: getattr(self, name) for name in names}
+
     def engine_for(self, estimator: Estimator) -> str:
         """The engine asked for; beside others, an estimator for which `batch` is not valid goes to `auto`."""
         alone = len(self.estimators) == 1
         return "auto" if self.engine == "batch" and not estimator.stochastic and not alone else self.engine
-
-
-@dataclass
-class Part:
-    """One estimator's share of the measurement."""
-
-    estimator: Estimator
-    plan: Plan
-    tally: Tally
-
-    def leave_ghost(self, layer: str, reason: str) -> None:
-        """From this batch on."""
-        self.plan = self.plan.moved(layer, "batch" if self.estimator.stochastic else "loop", reason)
-        self.tally.joint = self.plan.joint
 
 
 @dataclass
@@ -89,24 +90,29 @@ class Measurement:
 
     model: nn.Module
     request: Request
+    together: Processes
     layers: tuple[Layer, ...] = ()
     parts: list[Part] = field(default_factory=list)
-    entropy: list[Tensor] = field(default_factory=list)  # sums over a batch, left on the device
+    entropy: list[Tensor] = field(default_factory=list)  # sums over a pass, left on the device
     rare: list[Tensor] = field(default_factory=list)
     images: int = 0
+    largest: int = 0  # images of a pass
+    reduced: Reduced | None = None
+    projected: frozenset[str] = frozenset()  # layers
+    moves: dict[str, str] = field(default_factory=dict)  # layers that left ghost in this process, and why
     found: Survey = field(init=False)
     sketch: Sketch | None = None
-
-    @property
-    def joint(self) -> bool:
-        """Whether some layer has one value a batch rather than one an image."""
-        return any(part.plan.joint for part in self.parts)
 
     def prepare(self, first: Batch) -> None:
         """Survey the model on a few images and choose the engines."""
         request, sample = self.request, first.head(SURVEYED_IMAGES)
         self.layers = trainable_layers(self.model)
-        self.found = survey(self.model, sample.inputs, self.layers, request.loss.check)
+        try:
+            self.found = survey(self.model, sample.inputs, self.layers, request.loss.check)
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error):
+                raise MemoryError(why_too_large(len(sample))) from error
+            raise
         check_population(request.population, joint=self.found.joint)
         if request.projections is not None:
             numbers = {layer.name: number for number, layer in enumerate(self.layers)}
@@ -116,8 +122,8 @@ class Measurement:
             _need_labels(estimator, first)
             vectors = of_plan(_BatchVectors(self, sample, 0), index)
             settled = settle_vmap(plan, self.model, sample.inputs, vectors, asked=request.engine == "vmap")
-            self.parts.append(Part(estimator, settled, Tally([x.name for x in self.layers], joint=plan.joint)))
-        self.entropy, self.rare = [], []
+            tally = Tally([layer.name for layer in self.layers], joint=plan.joint)
+            self.parts.append(Part(estimator, settled, tally, tallied=settled))
 
     def _plan(self, estimator: Estimator) -> Plan:
         return make_plan(
@@ -128,21 +134,63 @@ class Measurement:
             batchnorm=self.request.batchnorm,
         )
 
-    def run(self, stream: Iterator[Batch]) -> None:
+    def offer(self, first: Batch, *, images: int | None, batch_size: int | None) -> Offer:
+        """What this process is about to measure, and in passes of how many images; `images` in all, where known."""
+        request, alone = self.request, self.together.count == 1
+        asked = Asked(images, batch_size, request.max_memory, request.batchnorm, self.together.local)
+        planned = sizes(asked, self.found, [part.plan for part in self.parts], request.estimators)
+        facts = {} if alone else {**request.facts(), **facts_of(self.model, first.head(SURVEYED_IMAGES), images)}
+        buffers = buffers_of(self.model) if self.together.rank == 0 and not alone else {}
+        return Offer(facts, planned, fixed=batch_size is not None, buffers=buffers)
+
+    def run(self, stream: Iterator[Batch], *, limit: int | None = None) -> None:
         """Measure batch after batch until the images end or the standard error is reached."""
-        for batch in stream:
-            for part in self.parts:
-                _need_labels(part.estimator, batch)
-            self._add(batch)
+        divisible = self.found.joint is None
+        passes = Passes(self._measured, limit, divisible=divisible, explain=self._why_too_large)
+        own, often = self._own(stream, passes), self.request.rel_se is not None
+        for measured in in_order(own, self.together, often=often, send=lambda done: [one.cpu() for one in done]):
+            for one in measured:
+                self._add(one)
             if self._enough():
                 return
 
-    def _add(self, batch: Batch) -> None:
-        vectors = _BatchVectors(self, batch, self.images)
-        for part, values in zip(self.parts, self._values(batch, vectors), strict=True):
-            combined = {name: part.estimator.combine(value) for name, value in values.items()}
-            part.tally.add(combined, len(batch))
-        self.images += len(batch)
+    def _own(self, stream: Iterator[Batch], passes: Passes[Measured]) -> Iterator[list[Measured] | None]:
+        """What this process's batches gave, each in one pass or several; None for those of other processes."""
+        start = 0
+        for number, batch in enumerate(stream):
+            for part in self.parts:
+                _need_labels(part.estimator, batch)
+            own = number % self.together.count == self.together.rank
+            yield [replace(one, reduced=passes.reduced) for one in passes.over(batch, start)] if own else None
+            start += len(batch)
+
+    def _measured(self, batch: Batch, start: int) -> Measured:
+        vectors = _BatchVectors(self, batch, start)
+        found = zip(self.parts, self._values(batch, vectors), strict=True)
+        return Measured(
+            images=len(batch),
+            values=[{name: part.estimator.combine(v) for name, v in values.items()} for part, values in found],
+            entropy=vectors.entropy[0],
+            rare=vectors.rare[0],
+            moves=dict(self.moves),
+            projected=frozenset(self.sketch.layers if self.sketch else ()),
+        )
+
+    def _why_too_large(self, images: int) -> str:
+        """What to say where memory ran out for a pass that cannot be divided."""
+        need = need_of(self.found, [part.plan for part in self.parts], self.request.estimators)
+        exact = any(estimator.name == "exact" for estimator in self.request.estimators)
+        return why_too_large(images, need, joint=self.found.joint, exact=exact)
+
+    def _add(self, measured: Measured) -> None:
+        for part, values in zip(self.parts, measured.values, strict=True):
+            part.add(measured, values)
+        self.entropy.append(measured.entropy)
+        self.rare.append(measured.rare)
+        self.images += measured.images
+        self.largest = max(self.largest, measured.images)
+        self.projected |= measured.projected
+        self.reduced = min(filter(None, (self.reduced, measured.reduced)), default=None)
 
     def _values(self, batch: Batch, vectors: "_BatchVectors") -> list[dict[str, Tensor]]:
         """Of one batch; under `auto`, a layer that turns out to take another path than at first leaves ghost."""
@@ -154,15 +202,16 @@ class Measurement:
             except PathError as change:
                 if self.request.engine != "auto":
                     raise
+                self.moves[change.layer] = change.reason
                 for part in self.parts:
-                    part.leave_ghost(change.layer, change.reason)
+                    part.plan = part.moved(part.plan, change.layer, change.reason)
 
     def _enough(self) -> bool:
         """Whether every estimator is known as well as was asked for."""
         request = self.request
         if request.rel_se is None or self.images < MIN_IMAGES_TO_STOP:
             return False
-        groups = min(len(p.tally.total.means) if p.plan.joint else self.images for p in self.parts)
+        groups = min(len(p.tally.total.means) if p.tallied.joint else self.images for p in self.parts)
         return groups >= MIN_GROUPS_TO_STOP and all(
             part.tally.reached(
                 request.rel_se, part.estimator.draws, layers_above=request.rel_se_above, population=request.population
@@ -190,7 +239,7 @@ class Measurement:
             images=tally.images,
             groups=total.groups,
             draws=estimator.draws,
-            engines=part.plan.engines | dict.fromkeys(self.sketch.layers if self.sketch else (), PROJECTED),
+            engines=part.tallied.engines | dict.fromkeys(self.projected, PROJECTED),
             parameters={layer.name: layer.size for layer in self.layers},
             coverage=1.0,
             frozen_parameters=frozen_parameters(self.model),
@@ -202,7 +251,8 @@ class Measurement:
             seed=request.seed,
             entropy=float(torch.stack(self.entropy).sum()) / self.images,
             population=request.population,
-            reasons=part.plan.reasons,
+            batch_size=min(self.largest, self.reduced.limit) if self.reduced else self.largest,
+            reasons=part.tallied.reasons,
             notes=notes(self._observed(part), summaries, total),
         )
 
@@ -211,10 +261,11 @@ class Measurement:
             model=self.model,
             estimator=part.estimator,
             tally=part.tally,
-            joint=self.found.joint if part.plan.joint else None,
+            joint=self.found.joint if part.tallied.joint else None,
             batchnorm=self.request.batchnorm,
             rare_draws=float(torch.stack(self.rare).sum()) * part.estimator.draws,
             surveyed=self.found.notes,
+            reduced=self.reduced,
         )
 
 
@@ -227,15 +278,16 @@ class _BatchVectors:
     """Each estimator's vectors for one batch as a function of the outputs: the same for every engine that asks."""
 
     def __init__(self, measurement: Measurement, batch: Batch, start: int) -> None:
-        self.measurement, self.batch, self.start, self.seen = measurement, batch, start, False
+        self.measurement, self.batch, self.start = measurement, batch, start
+        self.entropy: list[Tensor] = []  # of the images, once the outputs were seen
+        self.rare: list[Tensor] = []
 
     def __call__(self, outputs: Tensor) -> Sequence[Vectors]:
         measurement = self.measurement
         likelihood = measurement.request.loss.likelihood(outputs.detach(), self.batch.labels)
-        if not self.seen:
-            self.seen = True
-            measurement.entropy.append(likelihood.entropy().sum())
-            measurement.rare.append(likelihood.rare_draws().sum())
+        if not self.entropy:
+            self.entropy.append(likelihood.entropy().sum())
+            self.rare.append(likelihood.rare_draws().sum())
         shape = (len(outputs), likelihood.noise)
 
         def uniforms(draw: int) -> Tensor:

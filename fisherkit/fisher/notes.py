@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .layers import frozen_parameters
+from .passes import Reduced
 from .tally import Summary, Tally, skewness_note
 from .undisturbed import hooked_parameters
 from .vectors import Estimator
@@ -27,6 +28,7 @@ class Observed:
     batchnorm: str
     rare_draws: float  # expected number of drawn labels that are not the likeliest
     surveyed: tuple[str, ...] = ()  # what the survey of the model adds
+    reduced: Reduced | None = None
 
 
 def notes(observed: Observed, layers: Sequence[Summary], total: Summary) -> tuple[str, ...]:
@@ -72,6 +74,12 @@ def _about_model(observed: Observed) -> Iterator[str]:
             f"rounds to {HALF[dtype]:.2%}; model.float() is measured without that."
         )
     yield from observed.surveyed
+    if observed.reduced is not None:
+        yield (
+            f"memory ran out in a pass of {observed.reduced.failed} images: it was measured again in parts, and later "
+            f"passes hold {observed.reduced.limit} images at most. Nothing was lost; give a batch_size or max_memory "
+            "that fits to save the time."
+        )
     hooked = hooked_parameters(observed.model)
     if hooked:
         yield (

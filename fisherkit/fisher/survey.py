@@ -108,13 +108,11 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
     )
 
 
-def _first_pass(
-    model: nn.Module, inputs: Inputs, layers: Sequence[Layer]
-) -> tuple["_Observation", Tensor, int | None]:
+def _first_pass(model: nn.Module, inputs: Inputs, layers: Sequence[Layer]) -> tuple["_Observation", Tensor, int | None]:
     """What hooks on the layers saw, the outputs, and the bytes kept of an image."""
     given = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
     with (
-        suppress(RuntimeError),  # torch.func in a forward refuses hooks on saved tensors; or the model itself is at fault
+        suppress(RuntimeError),  # torch.func in a forward refuses hooks on saved tensors, or the model is at fault
         kept_by_graph([*given, *model.parameters(), *model.buffers()]) as kept,
         _observed(layers) as seen,
     ):
