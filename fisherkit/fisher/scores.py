@@ -84,9 +84,14 @@ class Piece:
     engine: str
     built: bool  # whether its gradients are held, or what they are made of
     held_bytes: int  # through a pass over all images
-    working_bytes: int  # while its Gram matrix is formed
+    forming_bytes: int  # while its Gram matrix is formed
     number: int = 1  # this piece of the layer's `pieces`
     pieces: int = 1
+
+    @property
+    def working_bytes(self) -> int:
+        """At a time: while what came batch by batch is put together, or while the Gram matrix is formed."""
+        return max(self.held_bytes, self.forming_bytes)
 
     @property
     def last(self) -> bool:
@@ -136,8 +141,8 @@ def _ghost_piece(layer: Layer, a: Tensor, g: Tensor, *, sample: Sample, columns:
     # are there only where their tokens are
     uncut = max(map(len, sample.batches)) * layer.size <= PIECE and not isinstance(layer.module, nn.Embedding)
     built = uncut and whole <= parts + forming
-    working = _piece_bytes(vectors * layer.size) + (0 if built else forming)
-    return Piece(layer, "ghost", built, whole if built else parts, working)
+    forming_bytes = _piece_bytes(vectors * layer.size) + (0 if built else forming)
+    return Piece(layer, "ghost", built, whole if built else parts, forming_bytes)
 
 
 def _plain_pieces(layer: Layer, engine: str, *, vectors: int) -> Iterator[Piece]:
@@ -155,7 +160,7 @@ def _plain_pieces(layer: Layer, engine: str, *, vectors: int) -> Iterator[Piece]
             engine,
             built=True,
             held_bytes=held,
-            working_bytes=_piece_bytes(vectors * size),
+            forming_bytes=_piece_bytes(vectors * size),
             number=number,
             pieces=len(groups),
         )

@@ -1,6 +1,5 @@
 """`fisher_spectrum`: eigenvalues of each layer's Fisher on a sample, from the Gram matrix of its score vectors."""
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,15 +15,15 @@ from .layers import frozen_parameters, trainable_layers, unwrapped
 from .losses import find_loss
 from .notes import _has_unset_statistics
 from .plan import Plan, make_plan, settle_vmap
-from .scores import Built, Piece, Sample, collect, make_pieces
+from .scores import Built, Piece, Sample, collect
+from .spectrum_memory import divided, grouped
 from .spectrum_result import FisherSpectrum
 from .spectrum_values import LayerSpectrum, layer_spectrum
-from .survey import survey
+from .survey import Survey, survey
 from .undisturbed import device_of, undisturbed
 from .vectors import Estimator
 
 SPECTRUM_ENGINES = ("auto", "ghost", "vmap")
-MATRICES = 4  # as large as a Gram matrix, that are held at once
 
 
 def fisher_spectrum(
@@ -66,10 +65,11 @@ def fisher_spectrum(
         engine: auto (ghost; what has no closed form by vmap, or one image at a time), ghost or vmap.
         draws: random vectors an image, for propagated and sampled.
         max_images: use the first so many images at most.
-        batch_size: images in one pass, for tensors and ImageSets.
+        batch_size: images in one pass, for tensors and ImageSets; by default as memory allows.
         seed: of the draws.
-        max_memory: bytes that score vectors and Gram matrices may take at once, beside the passes themselves; by
-            default half of what is free.
+        max_memory: bytes to take at most, beside the model and the images, as far as that can be told beforehand;
+            by default half of what is free. It decides how many images and layers a pass is for, and changes nothing
+            but rounding.
 
     Raises:
         ValueError: an argument or the model does not fit; the message names it and the remedy.
@@ -80,18 +80,18 @@ def fisher_spectrum(
     with undisturbed(model):
         stream = batches(images, labels, size=batch_size, max_images=max_images, device=device_of(model))
         sample = Sample(model, list(stream), found_loss, chosen, seed)
-        plan, surveyed = _plan(sample, engine)
-        limit = max_memory or default_memory(device_of(model))
+        plan, found = _plan(sample, engine)
+        sample, budget = divided(sample, found, plan, batch_size=batch_size, max_memory=max_memory)
         while True:
             try:
-                groups = grouped(sample, plan, limit)
+                groups = grouped(sample, plan, budget)
                 spectra = _spectra(sample, groups, k=k)
                 break
             except PathError as change:  # a layer is used otherwise than the first images showed
                 if engine != "auto":
                     raise
                 plan = plan.moved(change.layer, "loop", change.reason)
-    return _result(sample, plan, spectra, passes=len(groups), surveyed=surveyed)
+    return _result(sample, plan, spectra, passes=len(groups), surveyed=found.notes)
 
 
 def _check(*, engine: str, **counts: int | None) -> None:
@@ -105,8 +105,8 @@ def _check(*, engine: str, **counts: int | None) -> None:
         )
 
 
-def _plan(sample: Sample, engine: str) -> tuple[Plan, tuple[str, ...]]:
-    """Survey the model on a few images and choose the engines; with the notes of the survey."""
+def _plan(sample: Sample, engine: str) -> tuple[Plan, Survey]:
+    """Survey the model on a few images and choose the engines."""
     if not sample.batches:
         raise ValueError("images must hold at least one image; got none.")
     if sample.estimator.name == "empirical" and any(batch.labels is None for batch in sample.batches):
@@ -121,49 +121,7 @@ def _plan(sample: Sample, engine: str) -> tuple[Plan, tuple[str, ...]]:
         )
     plan = make_plan(layers, found, engine=engine, stochastic=False, batchnorm="eval")
     vectors = sample.vectors(0, few.labels)
-    return settle_vmap(plan, sample.model, few.inputs, vectors, asked=engine == "vmap"), found.notes
-
-
-def grouped(sample: Sample, plan: Plan, limit: int) -> list[list[Piece]]:
-    """The layers, or pieces of them, in order, as many in a group as fit into `limit` bytes.
-
-    Raises:
-        ValueError: a single piece does not fit; says what it needs, and how many images would fit.
-    """
-    columns = sample.columns
-    matrices = MATRICES * 8 * (sample.images * columns) ** 2
-    pieces = make_pieces(sample, plan)
-    largest = max(pieces, key=lambda piece: piece.held_bytes + piece.working_bytes)
-    if matrices + largest.held_bytes + largest.working_bytes > limit:
-        raise ValueError(_why_too_large(largest, sample.images, columns, limit))
-    groups: list[list[Piece]] = []
-    for piece in pieces:
-        together = [*groups[-1], piece] if groups else []
-        held, working = sum(p.held_bytes for p in together), max((p.working_bytes for p in together), default=0)
-        if together and matrices + held + working <= limit:
-            groups[-1].append(piece)
-        else:
-            groups.append([piece])
-    return groups
-
-
-def default_memory(device: torch.device) -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _why_too_large(piece: Piece, images: int, columns: int, limit: int) -> str:
-    each = (piece.held_bytes + piece.working_bytes) / images
-
-    def needed(count: int) -> float:
-        return count * each + MATRICES * 8 * (count * columns) ** 2
-
-    fitting = next((count for count in range(images - 1, 0, -1) if needed(count) <= limit), None)
-    remedy = f"use max_images={fitting}" if fitting else "raise it"
-    return (
-        f"max_memory must be at least {needed(images):,.0f} bytes for layer {piece.layer.name!r} "
-        f"({images * columns:,} score vectors: {images} images x {columns}); got {limit:,} (by default half of what is "
-        f"free); {remedy}" + (", or estimator='propagated' (one vector an image)." if columns > 1 else ".")
-    )
+    return settle_vmap(plan, sample.model, few.inputs, vectors, asked=engine == "vmap"), found
 
 
 def _spectra(sample: Sample, groups: Sequence[Sequence[Piece]], *, k: int) -> dict[str, LayerSpectrum]:
