@@ -34,6 +34,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
     projections: int | None = None,
     batch_size: int | None = None,
     max_memory: int | None = None,
+    precision: str = "full",
     batchnorm: str = "eval",
     seed: int = 0,
     distributed: bool = True,
@@ -73,6 +74,8 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
             and measured again; nothing is lost.
         max_memory: bytes that a pass may take beside the model and the images, as far as that can be told beforehand;
             by default half of what is free.
+        precision: full (the parameters' own; TF32 off), tf32 (CUDA), or bf16 (autocast): cheaper, and rounded;
+            squares are taken in float32 and summed in float64 in all of them, and the result says which.
         batchnorm: eval (running statistics) or train (each batch as one joint model; batch engine only).
         seed: of the draws. The same seed gives the same draws for the same image positions.
         distributed: under an initialised torch.distributed share the batches between all processes, which must all
@@ -96,6 +99,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         population=population,
         projections=projections,
         max_memory=max_memory,
+        precision=precision,
         distributed=distributed,
     )
     (result,) = _measured(model, images, labels, request, max_images=max_images, batch_size=batch_size)
@@ -128,7 +132,8 @@ def fisher_traces(
         max_images: use the first so many images at most.
         batch_size: images in one pass.
         options: engine (where batch is asked for, exact and empirical go to auto), rel_se (until all are that
-            well known), rel_se_above, population, projections, batchnorm, seed, max_memory, distributed.
+            well known), rel_se_above, population, projections, batchnorm, seed, max_memory,
+            precision, distributed.
 
     Raises:
         ValueError: as for `fisher_trace`; or an estimator is there twice, or none is.
@@ -163,7 +168,9 @@ def _measured(
             raise ValueError(f"{name} must be at least 1; got {value!r}.")
     model, together = unwrapped(model), processes(distributed=request.distributed)
     measurement = Measurement(model, request, together)
-    with undisturbed(model, batchnorm=request.batchnorm):
+    if request.precision == "tf32" and device_of(model).type != "cuda":
+        raise ValueError(f"precision='tf32' needs a CUDA device; the model is on {device_of(model)}. Use 'full'.")
+    with undisturbed(model, batchnorm=request.batchnorm, precision=request.precision):
         stream = partial(batches, images, labels, max_images=max_images, device=device_of(model))
         begun: list[Iterator[Batch]] = []
 

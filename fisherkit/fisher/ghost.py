@@ -124,7 +124,7 @@ class _Tap:
                 f"layer {self.layer.name!r}: its input was changed in place after its forward; "
                 "use a module without inplace=True there, or engine='batch'."
             )
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(g.device.type, enabled=False):
             self.response = self.given(single(g))
 
     def collect(self) -> Tensor:

@@ -23,12 +23,15 @@ from .sizes import Asked, need_of, sizes, why_too_large
 from .sketch import PROJECTED, Sketch
 from .survey import Survey, survey
 from .tally import Tally, check_population
-from .undisturbed import BATCHNORM_POLICIES
+from .undisturbed import BATCHNORM_POLICIES, PRECISIONS
 from .vectors import Estimator, Vectors
 
 SURVEYED_IMAGES = 3
 MIN_IMAGES_TO_STOP = 100  # a standard error from fewer images is too uncertain to stop by
 MIN_GROUPS_TO_STOP = 20  # likewise for batches
+
+
+ROUNDED = {"full": "", "tf32": " in TF32", "bf16": " under bf16 autocast"}
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,15 @@ class Request:
     rel_se_above: float | None = None
     population: int | None = None
     projections: int | None = None
+    precision: str = "full"
     max_memory: int | None = None
     distributed: bool = True
 
     def __post_init__(self) -> None:
         if self.batchnorm not in BATCHNORM_POLICIES:
             raise ValueError(f"batchnorm must be one of {', '.join(BATCHNORM_POLICIES)}; got {self.batchnorm!r}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
         if self.max_memory is not None and self.max_memory < 1:
             raise ValueError(f"max_memory must be a positive number of bytes; got {self.max_memory!r}.")
         if self.projections is not None and self.projections < 1:
@@ -74,7 +80,7 @@ class Request:
 
     def facts(self) -> dict[str, object]:
         """What several processes that measure together must have in common."""
-        names = ("engine", "batchnorm", "seed", "rel_se", "rel_se_above", "population", "projections")
+        names = ("engine", "batchnorm", "seed", "rel_se", "rel_se_above", "population", "projections", "precision")
         estimators = [(estimator.name, estimator.draws) for estimator in self.estimators]
         return {"estimator": estimators, "loss": self.loss.name} | {name: getattr(self, name) for name in names}
 
@@ -246,7 +252,7 @@ class Measurement:
             estimator=estimator.name,
             loss=request.loss.name,
             batchnorm=request.batchnorm,
-            dtype=str(parameter.dtype).removeprefix("torch."),
+            dtype=str(parameter.dtype).removeprefix("torch.") + ROUNDED[request.precision],
             device=str(parameter.device),
             seed=request.seed,
             entropy=float(torch.stack(self.entropy).sum()) / self.images,

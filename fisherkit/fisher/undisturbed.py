@@ -13,11 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 BATCHNORM_POLICIES = ("eval", "train")
+PRECISIONS = ("full", "tf32", "bf16")
 
 
 @contextmanager
-def undisturbed(model: nn.Module, *, batchnorm: str = "eval") -> Iterator[None]:
+def undisturbed(model: nn.Module, *, batchnorm: str = "eval", precision: str = "full") -> Iterator[None]:
     """Evaluation mode, gradients on, autocast and TF32 off, the global random numbers set aside; then all as before.
+
+    `precision="tf32"` and `"bf16"` put TF32 and autocast to bfloat16 on instead, whatever the caller has.
 
     `batchnorm="train"` puts BatchNorm modules, and only them, into training mode. Code runs as written: nothing
     compiled (hooks are not seen inside), no fast path of nn.Transformer (it skips modules), no hooks on parameters
@@ -34,8 +37,8 @@ def undisturbed(model: nn.Module, *, batchnorm: str = "eval") -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             for kind in {"cpu", device_of(model).type}:
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            stack.enter_context(_full_precision(device_of(model)))
+                stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"))
+            stack.enter_context(_tensor_cores(device_of(model), tf32=precision == "tf32"))
             stack.enter_context(_random_states(device_of(model)))
             stack.enter_context(_as_written())
             stack.enter_context(_without_gradient_hooks(model))
@@ -158,13 +161,13 @@ def _random_states(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """TF32 would change norms by 1e-3 without a word; it has no effect on the CPU."""
+def _tensor_cores(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """TF32 would change norms by 1e-3 without a word: only where it is asked for; it has no effect on the CPU."""
     if device.type != "cuda":
         yield
         return
     matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
         yield
     finally:
