@@ -185,8 +185,7 @@ def test_verify_prints_every_layer_and_passes():
     status, text = call("verify", "--model", "vit_tiny", "--width", "12", "--model-option", "depth=1", "--images", "2")
     assert status == 0, text
     assert "(model)" in text
-    assert "vmap" in text
-    assert "batch" in text
+    assert "ghost" in text
     assert "rows agree to 1e-08" in text
 
 
