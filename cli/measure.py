@@ -26,7 +26,9 @@ from .options import (
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the probe's choice and the draws."
 )
 @fisher_options
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images in one pass.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Images in one pass.  [default: as many as are fast and fit]"
+)
 @device_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("measured.h5"), show_default=True)
 def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
@@ -65,7 +67,7 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
         attributes={"configuration": asked},
         measured=say,
         batch_size=options["batch_size"],
-        **{name: options[name] for name in ("estimator", "engine", "draws", "batchnorm", "seed")},
+        **{name: options[name] for name in ("estimator", "engine", "draws", "batchnorm", "seed", "max_memory")},
     )
     click.echo(run_summary(trajectory))
     click.echo(f"file     {out}")

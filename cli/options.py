@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,19 @@ if TYPE_CHECKING:
     from fisherkit.images import ImageSet
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _bytes(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """`4GB` -> 4,000,000,000; `4GiB` -> 4 * 2**30; a number alone is bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", text.strip().lower())
+    size = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ") if match else 0
+    if size < 1:
+        raise click.BadParameter(
+            f"must be a number of bytes such as 4GB, 500MB or 2GiB; got {text!r}.", context, parameter
+        )
+    return int(size)
 
 
 def model_options(command: Command) -> Command:
@@ -43,7 +57,7 @@ def model_options(command: Command) -> Command:
 
 
 def fisher_options(command: Command) -> Command:
-    """--estimator, --engine, --draws, --batchnorm."""
+    """--estimator, --engine, --draws, --batchnorm, --max-memory."""
     for option in reversed(
         [
             click.option(
@@ -67,6 +81,12 @@ def fisher_options(command: Command) -> Command:
                 default="eval",
                 show_default=True,
                 help="Running statistics, or each batch as one joint model.",
+            ),
+            click.option(
+                "--max-memory",
+                callback=_bytes,
+                metavar="SIZE",
+                help="What measuring may take beside model and images, such as 4GB.  [default: half of what is free]",
             ),
         ]
     ):

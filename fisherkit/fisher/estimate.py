@@ -72,8 +72,8 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         batch_size: images in one pass, at most so many of an iterable's batches. By default as many as are fast and
             fit into `max_memory`; the result says how many. Where memory runs out all the same, the batch is halved
             and measured again; nothing is lost.
-        max_memory: bytes that a pass may take beside the model and the images, as far as that can be told beforehand;
-            by default half of what is free.
+        max_memory: bytes that a pass may take beside the model and the images, as far as that can be told beforehand,
+            where `batch_size` is not given; by default half of what is free.
         precision: full (the parameters' own; TF32 off), tf32 (CUDA), or bf16 (autocast): cheaper, and rounded;
             squares are taken in float32 and summed in float64 in all of them, and the result says which.
         batchnorm: eval (running statistics) or train (each batch as one joint model; batch engine only).

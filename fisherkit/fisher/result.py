@@ -50,8 +50,8 @@ class FisherTrace:
     device: str
     seed: int
     entropy: float  # mean entropy of the predictions, nats
+    batch_size: int  # images in a pass; in later ones, where memory ran out and they had to be smaller
     population: int | None = None
-    batch_size: int | None = None  # images in a pass; in later ones, where memory ran out and they had to be smaller
     reasons: Mapping[str, str] = field(default_factory=dict)  # layer -> why not by the first choice of engine
     notes: tuple[str, ...] = ()
 

@@ -42,18 +42,16 @@ def sizes(asked: Asked, found: Survey, plans: Sequence[Plan], estimators: Sequen
     """
     device = next(iter(plans[0].layers[0].parameters.values())).device
     need, divisible = need_of(found, plans, estimators), found.joint is None
-    budget = asked.max_memory or default_memory(device, sharing=asked.sharing)
-    batch = asked.batch_size or DEFAULT_BATCH
-    if asked.batch_size is None:
-        if need is not None and divisible:
-            batch = planned_images(need, budget, device.type)
-        if asked.images is not None and asked.batchnorm == "eval" and any(plan.joint for plan in plans):
-            batch = min(batch, max(1, asked.images // JOINT_BATCHES))
+    if asked.batch_size is not None:
+        return Sizes(asked.batch_size, asked.batch_size if divisible else None)
+    batch, limit = DEFAULT_BATCH, None
+    if need is not None and divisible:
+        budget = asked.max_memory or default_memory(device, sharing=asked.sharing)
+        batch, limit = planned_images(need, budget, device.type), max(1, images_within(need, budget))
+    if asked.images is not None and asked.batchnorm == "eval" and any(plan.joint for plan in plans):
+        batch = min(batch, max(1, asked.images // JOINT_BATCHES))
     _check(asked.max_memory, need, images=1 if divisible else batch)
-    limits = [asked.batch_size] if asked.batch_size else []
-    if need is not None and (asked.max_memory or not asked.batch_size):
-        limits.append(max(1, images_within(need, budget)))
-    return Sizes(batch, min(limits, default=None) if divisible else None)
+    return Sizes(batch, limit)
 
 
 def _check(max_memory: int | None, need: Need | None, *, images: int) -> None:

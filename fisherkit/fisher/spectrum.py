@@ -193,6 +193,7 @@ def _result(
         device=str(parameter.device),
         seed=sample.seed,
         passes=passes,
+        batch_size=max(map(len, sample.batches)),
         reasons=plan.reasons,
         notes=(*_notes(sample, spectra), *surveyed),
     )

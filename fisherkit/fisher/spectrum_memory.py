@@ -42,8 +42,10 @@ def divided(
     device = device_of(sample.model)
     limit = max_memory or default_memory(device)
     need = need_of(found, [plan], [sample.estimator])
-    if need is not None and batch_size is None:
+    size = batch_size
+    if need is not None and size is None:
         size = planned_images(need, int(limit * SHARE_OF_PASSES), device.type)
+    if size is not None:
         parts = [batch.between(i, i + size) for batch in sample.batches for i in range(0, len(batch), size)]
         sample = replace(sample, batches=parts)
     passes = 0 if need is None else need.of(max(map(len, sample.batches)))

@@ -40,6 +40,7 @@ class FisherSpectrum:
     device: str
     seed: int
     passes: int  # over the images: as many as groups of layers whose score vectors fit into max_memory together
+    batch_size: int  # images in a pass
     reasons: Mapping[str, str] = field(default_factory=dict)  # layer -> why not by the first choice of engine
     notes: tuple[str, ...] = ()
 

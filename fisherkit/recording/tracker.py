@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from fisherkit.fisher import FisherTrace, fisher_spectrum, fisher_trace, fisher_traces, trainable_layers
+from fisherkit.fisher.processes import processes
 from fisherkit.images import ImageSet
 from fisherkit.recording.spectra import spectrum_facts, spectrum_variables
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.recording.writer import RunFile
 
 MAIN_PROBE = "train"
+BATCH_SIZES = "batch_sizes"  # attribute: images in a pass, planned at the first row
 
 
 class FisherTracker:
@@ -29,7 +31,11 @@ class FisherTracker:
     Each row holds, for every layer: `fisher_true` and its standard errors, `fisher_empirical` (when the probe
     has labels), `weight_norm`; and the totals, the mean predictive `entropy` and whatever numbers are given.
     The probe images and the draws (one seed) are the same in every row, so that the trajectory moves with the
-    weights and not with the noise. Measuring leaves the training bit-identical.
+    weights and not with the noise. Measuring leaves the training bit-identical. The images in a pass are planned at
+    the first row and kept for all others, also when the run goes on with other memory: they change the last bits.
+
+    Under an initialised torch.distributed every process makes the same calls; the images are shared out, and process 0
+    writes the file. With distributed=False each process measures, and writes, what it is given.
 
     With `spectrum`, rows also hold the k largest eigenvalues of each layer's Fisher on the first images of the first
     probe, `fisher_eigenvalue_1` to `_k`, its trace there, `fisher_spectrum_trace`, and `fisher_effective_rank`, also
@@ -89,6 +95,10 @@ class FisherTracker:
             trajectory=rows,
             accept_different_numerics=accept_different_numerics,
             notice=notice,
+            writes=processes(distributed=options.get("distributed", True)).rank == 0,
+        )
+        self.batch_sizes: dict[str, int] = dict(
+            self.file.attributes.get(BATCH_SIZES) or self.file.earlier.get(BATCH_SIZES, {})
         )
 
     def record(
@@ -120,7 +130,7 @@ class FisherTracker:
         main = None
         for name, images in self.probes.items() if measure else ():
             suffix = "" if main is None else f"_{name}"
-            true, given = self._measured(images)
+            true, given = self._measured(name, images)
             self._add(variables, series, f"fisher_true{suffix}", true)
             series[f"entropy{suffix}"] = true.entropy
             if given is not None:
@@ -134,14 +144,27 @@ class FisherTracker:
         self.file.publish()
         return main
 
-    def _measured(self, images: Any) -> tuple[FisherTrace, FisherTrace | None]:
+    def _measured(self, probe: str, images: Any) -> tuple[FisherTrace, FisherTrace | None]:
         """The true Fisher of one probe and, if it is recorded, the empirical one, in one pass."""
+        options = self._in_passes_as_before(f"probe {probe}", self.options)
         if not self.empirical:
-            return fisher_trace(self.model, images, **self.options), None
-        options = {name: value for name, value in self.options.items() if name != "estimator"}
-        true = self.options.get("estimator", "propagated")
-        found = fisher_traces(self.model, images, estimators=(true, "empirical"), **options)
-        return found[true], found["empirical"]
+            result, given = fisher_trace(self.model, images, **options), None
+        else:
+            true = options.pop("estimator", "propagated")
+            found = fisher_traces(self.model, images, estimators=(true, "empirical"), **options)
+            result, given = found[true], found["empirical"]
+        self._remember_passes(f"probe {probe}", result.batch_size)
+        return result, given
+
+    def _in_passes_as_before(self, what: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, with the batch size of the earlier rows if the caller gives none."""
+        given = options.get("batch_size")
+        return {**options, "batch_size": self.batch_sizes.get(what) if given is None else given}
+
+    def _remember_passes(self, what: str, size: int) -> None:
+        self.batch_sizes[what] = size
+        if self.file.attributes.get(BATCH_SIZES) != self.batch_sizes:
+            self.file.update_attributes(**{BATCH_SIZES: self.batch_sizes})
 
     def _add(self, variables: dict[str, Any], series: dict[str, float], name: str, result: FisherTrace) -> None:
         variables[name], variables[f"{name}_stderr"] = result.trace, result.stderr
@@ -154,9 +177,10 @@ class FisherTracker:
         """The spectrum on the first probe, if there is to be one."""
         if self.spectrum is None:
             return {}
-        options = {name: value for name, value in self.options.items() if name in ("loss", "seed")}
-        options.update(self.spectrum)
+        options = {name: value for name, value in self.options.items() if name in ("loss", "seed", "max_memory")}
+        options = self._in_passes_as_before("spectrum", {**options, **self.spectrum})
         found = fisher_spectrum(self.model, next(iter(self.probes.values())), **options)
+        self._remember_passes("spectrum", found.batch_size)
         facts = spectrum_facts(found)
         if self.file.attributes.get("spectrum") != facts:
             self.file.update_attributes(spectrum=facts)

@@ -107,6 +107,7 @@ class RunFile:
         accept_different_numerics: Do not compare recomputed rows with those in the file.
         notice: Receives each notice; without it they are collected in `notices`.
         clock: Tells the time and waits (only `close` waits).
+        writes: Whether this process writes the file; the others of several keep the same rows and compare them.
 
     Raises:
         RunRefused: The file holds rows that this run does not reproduce.
@@ -124,8 +125,10 @@ class RunFile:
         accept_different_numerics: bool = False,
         notice: Callable[[str], None] | None = None,
         clock: Clock = time,
+        writes: bool = True,
     ) -> None:
         self.path = Path(path)
+        self._writes = writes
         self.notices: list[str] = []
         self._notice = notice or self.notices.append
         self._clock = clock
@@ -133,6 +136,7 @@ class RunFile:
         self._rows = Rows(layers, parameters)
         self._attributes = layout.normalise_attributes({**(trajectory.attributes if trajectory else {}), **attributes})
         self._on_disk = _read_existing(self.path, self._rows)
+        self.earlier: Mapping[str, Any] = self._on_disk.attributes if self._on_disk else {}  # of the file as it was
         self._reproduced = 0  # rows that are on disk and came out the same
         self._unpublished = True
         self._image: bytes | None = None
@@ -208,6 +212,9 @@ class RunFile:
         return self._on_disk is not None and self._reproduced < len(self._on_disk)
 
     def _try_to_publish(self) -> OSError | None:
+        if not self._writes:
+            self._unpublished, self._on_disk = False, None
+            return None
         start = self._clock.monotonic()
         image = self.image()
         self._bytes_needed = len(image)

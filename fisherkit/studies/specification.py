@@ -12,7 +12,9 @@ from fisherkit.studies.cadence import Cadence
 from fisherkit.training import TrainingOptions, derive_seed, paper_defaults
 
 PROBES = ("train", "test", "deficit")
-_NOT_IDENTITY = {"data_dir"}  # where the images lie; which images they are is in the file by digest
+# where the images lie, of which the file has digests; memory, which decides nothing but the images in a pass, of which
+# the file has the number
+_NOT_IDENTITY = {"data_dir", "max_memory"}
 _OF_THE_SPECTRUM = ("spectrum", "spectrum_every", "spectrum_images")  # without one a run is what it was before them
 
 MOST_EIGENVALUES = 1000  # of a layer; each is a variable of the run file
@@ -59,6 +61,7 @@ class RunSpecification(BaseModel):
     refresh_batchnorm: bool = False
     device: str = "cpu"
     threads: Count | None = None
+    max_memory: Count | None = None
 
     @property
     def identity(self) -> str:
@@ -105,6 +108,7 @@ class RunSpecification(BaseModel):
             "engine": self.engine,
             "draws": self.draws,
             "batchnorm": self.batchnorm,
+            "max_memory": self.max_memory,
             "seed": derive_seed(self.seed, "fisher") % 2**31,
         }
 
