@@ -1,5 +1,7 @@
 """Errors as a user sees them: one or two lines with the remedy, and an exit status."""
 
+import os
+
 import click
 
 from fisherkit.errors import RunRefused, UnreadableFile
@@ -25,8 +27,14 @@ def report(error: Exception) -> int:
             option = "--" + str(found["loc"][0] if found["loc"] else "").replace("_", "-")
             click.echo(f"fisherkit: {option}: {printable(found['msg'])}; got {found['input']!r}.", err=True)
         return USAGE
-    kind = "" if isinstance(error, ValueError | RunRefused | ArithmeticError) else f"{type(error).__name__}: "
-    click.echo(f"fisherkit: {kind}{printable(str(error))}", err=True)
+    kind = (
+        ""
+        if isinstance(error, ValueError | RunRefused | ArithmeticError | MemoryError)
+        else type(error).__name__ + ": "
+    )
+    rank = os.environ.get("RANK", "0")
+    who = "fisherkit" if rank == "0" else f"fisherkit, process {rank}"
+    click.echo(f"{who}: {kind}{printable(str(error))}", err=True)
     if kind:
         click.echo("Run again with `fisherkit --debug ...` for the traceback.", err=True)
     return USAGE if isinstance(error, ValueError) else FAILURE

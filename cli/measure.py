@@ -1,18 +1,16 @@
 """`fisherkit measure`: the Fisher information of checkpoints from any training."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
-    device_options,
-    fisher_options,
-    image_model,
-    model_options,
-    probe_options,
-    resolve_device,
-)
+from .options import device_options, fisher_options, image_model, model_options, probe_options
+from .processes import together
+
+if TYPE_CHECKING:
+    from fisherkit.fisher import FisherTrace
+    from fisherkit.recording import Trajectory
 
 
 @click.command()
@@ -39,11 +37,13 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
     fisherkit plot measured.h5
 
     One row for each file, ordered by the number in its name.
+
+    \b
+    torchrun --nproc-per-node 4 -m fisherkit_cli measure epoch_*.pt ...
+
+    shares the images between processes, a GPU each where there are some; the numbers are those of one process.
     """
     import torch
-
-    from fisherkit.fisher import FisherTrace
-    from fisherkit.studies import measure_checkpoints
 
     from .summary import run_summary
 
@@ -51,17 +51,27 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
         torch.set_num_threads(options["threads"])
     if not out.parent.is_dir():
         raise ValueError(f"out must be in a folder that exists; got {str(out)!r}.")
+    with together(options["device"]) as device:
+        trajectory = _measured(checkpoints, out, options, device)
+        click.echo(run_summary(trajectory))
+        click.echo(f"file     {out}")
+        click.echo(f"picture  fisherkit plot {out}")
+
+
+def _measured(checkpoints: tuple[Path, ...], out: Path, options: dict[str, Any], device: str) -> "Trajectory":
+    from fisherkit.studies import measure_checkpoints
+
     model, probes = image_model(options)
     asked = {name: value for name, value in options.items() if name != "data_dir"}
 
-    def say(number: int, path: Path, result: FisherTrace) -> None:
+    def say(number: int, path: Path, result: "FisherTrace") -> None:
         click.echo(f"{number:6}  {path}  tr F {result.total:.4g} ± {result.total_stderr:.2g}")
         for note in result.notes:
             click.echo(f"note: {note}")
 
-    trajectory = measure_checkpoints(
+    return measure_checkpoints(
         checkpoints,
-        model.to(resolve_device(options["device"])),
+        model.to(device),
         probes,
         out,
         attributes={"configuration": asked},
@@ -69,6 +79,3 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
         batch_size=options["batch_size"],
         **{name: options[name] for name in ("estimator", "engine", "draws", "batchnorm", "seed", "max_memory")},
     )
-    click.echo(run_summary(trajectory))
-    click.echo(f"file     {out}")
-    click.echo(f"picture  fisherkit plot {out}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import device_options, fisher_options, model_options, named_values, probe_options, resolve_device
+from .processes import refuse_several
 
 if TYPE_CHECKING:
     from fisherkit.studies import Outcome
@@ -111,6 +112,11 @@ def track(context: click.Context, /, out: Path | None, accept_different_numerics
 
     Ctrl-C ends cleanly; the same command goes on where it stopped. The result is OUT/run.h5.
     """
+    refuse_several(
+        "track",
+        "Train in several processes with a loop of your own and FisherTracker, or measure this run's checkpoints with "
+        "`torchrun -m fisherkit_cli measure`.",
+    )
     from fisherkit.studies import specify
     from fisherkit.studies import track as run
 
