@@ -329,6 +329,31 @@ def test_images_that_are_not_independent_are_noticed():
     assert any("as one joint model" in note for note in result.notes)
 
 
+class Mixing(nn.Module):
+    """An image's outputs depend on other images as `mix` says."""
+
+    def __init__(self, mix) -> None:
+        super().__init__()
+        self.fc, self.out, self.mix = nn.Linear(4, 4), nn.Linear(4, 3), mix
+
+    def forward(self, x):
+        return self.mix(self.out(torch.tanh(self.fc(x))))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda z: z.cumsum(0),  # those before it, as an LSTM without batch_first=True has them
+        lambda z: z.flip(0).cumsum(0).flip(0),  # those after it
+        lambda z: 300 + 10 * (z - z.mean(0)),  # small beside what all outputs share
+    ],
+    ids=["before", "after", "beside_an_offset"],
+)
+def test_images_that_depend_on_some_others_are_noticed(mix):
+    with pytest.raises(ValueError, match="an image's outputs change with the other images of its batch"):
+        fisher_trace(Mixing(mix), torch.randn(6, 4), loss="squared_error", estimator="exact")
+
+
 def test_batches_whose_outputs_have_other_sizes_have_vectors_of_their_own():
     model = nn.Linear(4, 2).double()
     batches = [torch.randn(3, n, 4, dtype=torch.float64) for n in (1, 6)]

@@ -62,3 +62,36 @@ def test_tf32_is_close_and_recorded():
     rounded = fisher_trace(model, inputs, precision="tf32")
     assert rounded.trace == pytest.approx(full.trace, rel=0.02)
     assert rounded.dtype == "float32 in TF32"
+
+
+SETTINGS = (
+    lambda: None,
+    lambda: torch.set_float32_matmul_precision("medium"),
+    lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    lambda: setattr(torch.backends.mkldnn.conv, "fp32_precision", "bf16"),
+)
+
+
+@pytest.fixture
+def backends():
+    """Those that round single precision; as they were at the end."""
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    every = [torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn]
+    before, products = [one.fp32_precision for one in every], torch.get_float32_matmul_precision()
+    yield every
+    torch.set_float32_matmul_precision(products)
+    for one, precision in zip(every, before, strict=True):
+        one.fp32_precision = precision
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=["default", "medium", "newer_names", "convolutions"])
+def test_the_callers_rounding_is_off_while_measuring_and_comes_back(setting, backends):
+    """On some CPUs "medium" rounds products to bfloat16; torch's older names alone would come back as "high"."""
+    model, inputs = single("residual")
+    plain = fisher_trace(model, inputs)
+    setting()
+    before, inside = [one.fp32_precision for one in backends], []
+    model.register_forward_hook(lambda *_: inside.append([one.fp32_precision for one in backends[1:]]))
+    assert (fisher_trace(model, inputs).trace == plain.trace).all()
+    assert [one.fp32_precision for one in backends] == before
+    assert all(precision == ["ieee"] * 6 for precision in inside)

@@ -1,13 +1,14 @@
 """Measuring changes nothing: flags, buffers, gradients, hooks, random states, and the training that follows."""
 
 import copy
+import gc
 
 import pytest
 import torch
 from cases import CASES, Case
 from torch import nn
 
-from fisherkit.fisher import fisher_trace
+from fisherkit.fisher import fisher_spectrum, fisher_trace
 
 WAYS = {
     "ghost": dict(engine="ghost"),
@@ -195,3 +196,32 @@ def test_a_compiled_model_is_measured_as_its_module():
     result = fisher_trace(compiled, inputs)
     assert result.layers == fisher_trace(model, inputs).layers
     assert (result.trace == fisher_trace(model, inputs).trace).all()
+
+
+class Attending(nn.Module):
+    """Nodes that keep their own output (softmax, tanh) and a layer whose input follows from another's hooked output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.attention = nn.Linear(4, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out, self.bare = nn.Linear(8, 3), nn.Parameter(torch.ones(3, 3))
+
+    def forward(self, x):
+        x = torch.tanh(self.into(x))
+        return self.out(x + self.attention(x, x, x)[0]).mean(1) @ self.bare
+
+
+def tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("measure", [fisher_trace, fisher_spectrum])
+def test_nothing_of_a_measurement_is_kept(measure):
+    """A graph that holds itself is never freed: a tracker measures thousands of times."""
+    model, inputs = Attending(), torch.randn(6, 5, 4)
+    measure(model, inputs)
+    before = tensors()
+    for _ in range(3):
+        measure(model, inputs)
+    assert tensors() <= before

@@ -385,12 +385,19 @@ def test_a_hook_on_a_weight_can_still_be_removed():
     assert all(map(torch.equal, train_step(model), train_step(small())))
 
 
-def test_backward_hooks_that_only_look_change_nothing():
-    model, seen = small(), []
-    model[2].register_full_backward_hook(lambda module, into, out: seen.append(out[0]))
-    result, expected = fisher_trace(model, X), fisher_trace(small(), X)
-    assert result.trace == pytest.approx(expected.trace, rel=RTOL)
-    assert set(result.engines.values()) == {"ghost"}
+@pytest.mark.parametrize("engine", ENGINES)
+def test_backward_hooks_of_modules_change_training_and_not_the_fisher(engine: str):
+    """A hook that scales a gradient by 0.1 made the traces below it 100 times too small."""
+    plain, model, calls = small(), small(), []
+    model[1].register_full_backward_hook(lambda module, into, out: calls.append(out) or (0.1 * into[0],))
+    model[2].register_full_backward_pre_hook(lambda module, out: calls.append(out))
+    result, expected = fisher_trace(model, X, engine=engine), fisher_trace(plain, X, engine=engine)
+    assert (result.trace == expected.trace).all()
+    assert not calls
+    assert any("gradient of 1, 2 (backward hooks" in note for note in result.notes)
+    ours, theirs = train_step(model), train_step(plain)
+    assert torch.allclose(ours[0], 0.1 * theirs[0])
+    assert len(calls) == 2
 
 
 # --- parameters and leaves ------------------------------------------------------------------------------------------

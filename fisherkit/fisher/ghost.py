@@ -76,11 +76,15 @@ def responses(
     anchor = torch.zeros((), device=first_tensor(inputs).device, requires_grad=True)
     shared = [p for layer in joint for p in layer.parameters.values()]
     rows: list[dict[str, Tensor]] = []
-    with _only_differentiated(model, shared), _attached(taps, anchor, everywhere=mixed):
-        outputs = call(model, inputs)
-        for _, *grads in backward_passes(outputs, [anchor], vectors(outputs), joint=shared):
-            row = {tap.layer.name: tap.collect() for tap in taps}
-            rows.append(row | (joint_squares(joint, grads, images) if grads else {}))
+    try:
+        with _only_differentiated(model, shared), _attached(taps, anchor, everywhere=mixed):
+            outputs = call(model, inputs)
+            for _, *grads in backward_passes(outputs, [anchor], vectors(outputs), joint=shared):
+                row = {tap.layer.name: tap.collect() for tap in taps}
+                rows.append(row | (joint_squares(joint, grads, images) if grads else {}))
+    finally:
+        for tap in taps:
+            tap.release()
     return rows
 
 
@@ -136,6 +140,10 @@ class _Tap:
                 "had no gradient on this batch, though the outputs depended on it for the first images",
             )
         return response
+
+    def release(self) -> None:
+        """Let go of the pass: a graph whose hooks lead to a tap that holds a part of it would never be freed."""
+        self.given = self.input = self.response = None
 
 
 class _Start(torch.autograd.Function):

@@ -81,7 +81,7 @@ class Kept:
         address = _address(tensor)
         if address is not None and address not in self._known:
             self._found[address] = tensor.untyped_storage().nbytes()
-        return tensor
+        return tensor.detach()  # a node that keeps its own output would hold itself, for ever
 
     @property
     def bytes(self) -> int:

@@ -40,7 +40,7 @@ def first_tensor(inputs: Inputs) -> Tensor:
     return inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
 
 
-def sliced(inputs: Inputs, start: int, stop: int) -> Inputs:
+def sliced(inputs: Inputs, start: int, stop: int | None) -> Inputs:
     """Images start to stop of a batch."""
     if isinstance(inputs, Tensor):
         return inputs[start:stop]

@@ -9,7 +9,7 @@ from torch import nn
 from .layers import frozen_parameters
 from .passes import Reduced
 from .tally import Summary, Tally, skewness_note
-from .undisturbed import hooked_parameters
+from .undisturbed import hooked_modules, hooked_parameters
 from .vectors import Estimator
 
 FEW_RARE_DRAWS = 100  # fewer draws of unlikely labels than this: the label-sampled error bar is not to be trusted
@@ -80,12 +80,19 @@ def _about_model(observed: Observed) -> Iterator[str]:
             f"passes hold {observed.reduced.limit} images at most. Nothing was lost; give a batch_size or max_memory "
             "that fits to save the time."
         )
-    hooked = hooked_parameters(observed.model)
-    if hooked:
-        yield (
-            f"hooks on the gradient of {', '.join(hooked)} (register_hook) change what training does with it, not the "
-            "Fisher information: they were not applied."
-        )
+    yield from _hooked(observed.model)
+
+
+def _hooked(model: nn.Module) -> Iterator[str]:
+    for hooked, how in (
+        (hooked_parameters(model), "register_hook"),
+        (hooked_modules(model), "backward hooks of modules"),
+    ):
+        if hooked:
+            yield (
+                f"hooks on the gradient of {', '.join(hooked)} ({how}) change what training does with it, not the "
+                "Fisher information: they were not applied."
+            )
 
 
 def _has_unset_statistics(model: nn.Module) -> bool:

@@ -21,7 +21,8 @@ from .graph import Graph, kept_by_graph, read_graph
 from .inputs import Inputs, call, layer_input, sliced
 from .layers import Layer, owners
 
-SAME_OUTPUTS = 0.02  # relative; rounding of half precision stays below it
+SAME_OUTPUTS = 0.02  # of their spread; rounding of half precision stays below it
+SAME_ROUNDING = 1e-4  # of their size, in single precision
 REENTRANT = "activation checkpointing with use_reentrant=True"
 
 
@@ -165,16 +166,31 @@ def _notes(graph: Graph) -> Iterator[str]:
 def _why_outputs_change(
     model: nn.Module, inputs: Inputs, outputs: Tensor, layers: Sequence[Layer], usage: dict[str, Usage]
 ) -> str | None:
-    """A second pass without the last image: notes whose rows do not follow, and says whether outputs change."""
+    """A second pass without the first image, from the last to the second: an image may depend on those before it or
+    after it alone. Notes whose rows do not follow, and says whether outputs change.
+    """
     left = len(outputs) - 1
     with _observed(layers) as again:
-        fewer = call(model, sliced(inputs, 0, left)).detach()
+        fewer = call(model, _backwards(inputs, left)).detach()
     for name, seen in usage.items():
         seen.follows = not seen.calls or again.usage[name].rows == left
     if fewer.shape[1:] != outputs.shape[1:]:
         return None
-    changed = (fewer - outputs[:left]).abs().max() > SAME_OUTPUTS * outputs.abs().max()
+    changed = (fewer - outputs[1:].flip(0)).abs().max() > _same(outputs)
     return "an image's outputs change with the other images of its batch, or by chance" if bool(changed) else None
+
+
+def _same(outputs: Tensor) -> Tensor:
+    """The largest difference that is none: a large number in all outputs must not hide what changes beside it."""
+    half = torch.finfo(outputs.dtype).bits == 16 or torch.is_autocast_enabled(outputs.device.type)
+    size, spread = outputs.abs().max(), (outputs - outputs.mean()).abs().max()
+    return SAME_OUTPUTS * size if half else torch.maximum(SAME_OUTPUTS * spread, SAME_ROUNDING * size)
+
+
+def _backwards(inputs: Inputs, count: int) -> Inputs:
+    """The last `count` images, the last one first."""
+    last = sliced(inputs, -count, None)
+    return last.flip(0) if isinstance(last, Tensor) else {name: value.flip(0) for name, value in last.items()}
 
 
 class _Observation:

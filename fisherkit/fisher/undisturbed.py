@@ -2,7 +2,8 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from .layers import ROOT
 
 BATCHNORM_POLICIES = ("eval", "train")
 PRECISIONS = ("full", "tf32", "bf16")
@@ -24,9 +27,10 @@ def undisturbed(model: nn.Module, *, batchnorm: str = "eval", precision: str = "
 
     `batchnorm="train"` puts BatchNorm modules, and only them, into training mode. Code runs as written: nothing
     compiled (hooks are not seen inside), no fast path of nn.Transformer (it skips modules), no hooks on parameters
-    (they change what training does with a gradient, not the Fisher information). Train/eval flags, `requires_grad`,
-    buffers, tensors that modules keep as attributes and the states of the random number generators are restored on
-    leaving, also after an error. `.grad` is never touched: engines use `torch.autograd.grad`.
+    and no backward hooks on modules (they change what training does with a gradient, not the Fisher information).
+    Train/eval flags, `requires_grad`, buffers, tensors that modules keep as attributes and the states of the random
+    number generators are restored on leaving, also after an error. `.grad` is never touched: engines use
+    `torch.autograd.grad`.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -38,7 +42,7 @@ def undisturbed(model: nn.Module, *, batchnorm: str = "eval", precision: str = "
             stack.enter_context(torch.enable_grad())
             for kind in {"cpu", device_of(model).type}:
                 stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"))
-            stack.enter_context(_tensor_cores(device_of(model), tf32=precision == "tf32"))
+            stack.enter_context(_single_precision(tf32=precision == "tf32"))
             stack.enter_context(_random_states(device_of(model)))
             stack.enter_context(_as_written())
             stack.enter_context(_without_gradient_hooks(model))
@@ -114,16 +118,27 @@ def hooked_parameters(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter._backward_hooks]
 
 
+def hooked_modules(model: nn.Module) -> list[str]:
+    """The modules with a hook in the backward pass (`register_full_backward_hook` and the like)."""
+    hooked = ((name, module._backward_hooks or module._backward_pre_hooks) for name, module in model.named_modules())
+    return [name or ROOT for name, hooks in hooked if hooks]
+
+
 @contextmanager
 def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     hooked = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
+    modules = [(module, module._backward_hooks, module._backward_pre_hooks) for module in model.modules()]
     try:
         for parameter, _ in hooked:
             parameter._backward_hooks = None
+        for module, *_ in modules:
+            module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
         yield
     finally:
         for parameter, hooks in hooked:
             parameter._backward_hooks = hooks
+        for module, after, before in modules:
+            module._backward_hooks, module._backward_pre_hooks = after, before
 
 
 @contextmanager
@@ -161,14 +176,38 @@ def _random_states(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _tensor_cores(device: torch.device, *, tf32: bool) -> Iterator[None]:
-    """TF32 would change norms by 1e-3 without a word: only where it is asked for; it has no effect on the CPU."""
-    if device.type != "cuda":
-        yield
-        return
-    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+def _single_precision(*, tf32: bool) -> Iterator[None]:
+    """TF32, or bfloat16 inside products on a CPU, would change norms by 1e-3 without a word: only where asked for.
+
+    Switched by torch's older names, which set the newer ones too; put back by both, to the letter: the older know
+    fewer settings, and refuse to be read after the newer were used.
+    """
+    each = [(backend, backend.fp32_precision) for backend in _rounding_backends()]
+    products, cudnn = _readable(torch.get_float32_matmul_precision), _readable(lambda: torch.backends.cudnn.allow_tf32)
     try:
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        for backend in _rounding_backends():
+            # what the older names leave open comes from torch.backends.fp32_precision
+            if not tf32:
+                backend.fp32_precision = "ieee"
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if cudnn is not None:
+            torch.backends.cudnn.allow_tf32 = cudnn
+        for backend, precision in each:
+            backend.fp32_precision = precision
+
+
+def _rounding_backends() -> list[Any]:
+    on_gpu = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]  # type: ignore[attr-defined]
+    return [*on_gpu, *(getattr(torch.backends.mkldnn, name) for name in ("matmul", "conv", "rnn"))]
+
+
+def _readable(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RuntimeError:  # set by the newer names
+        return None
