@@ -52,7 +52,7 @@ def main() -> None:
         g = torch.randn_like(module(a))
         work = {
             "direct": partial(forms.direct, module, a, g),
-            "by_image": partial(forms.by_image, module, a, g),
+            "library": partial(forms.library, module, a, g),
         }
         if prod(g.shape[2:]) ** 2 <= GRAM_LIMIT:
             work["gram"] = partial(gram, module, a, g)

@@ -50,7 +50,8 @@ def made(name: str, model_name: str, width: str | None, images: int, threads: in
     if name == BOTH:
         return lambda: fisher_traces(model, x, y)
     if name in FISHERKIT:
-        return lambda: fisher_trace(model, x, y, **FISHERKIT[name])
+        whole = {"batch_size": images} if name == "fisherkit batch" else {}  # it would cut 32 batches for its error bar
+        return lambda: fisher_trace(model, x, y, **FISHERKIT[name], **whole)
     return backpack_extension(name.removeprefix("BackPACK "), model, x, y)
 
 

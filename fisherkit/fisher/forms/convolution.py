@@ -9,7 +9,7 @@ strided view a_o [groups, inputs, L] for each of the K kernel offsets o:
 The second sum over offsets is the Gram matrix of the patches. It needs no patches: each a_o^T a_o is a shifted
 view of the one Gram matrix of the input's pixels. Neither form builds an unfolded input, which would be K times
 the input. Multiply-adds for S pixels: direct K L I O; Gram S^2 I + K L^2 + L^2 O (all per group). On a CPU the
-direct form is mostly fastest as the library's own weight gradient, one image at a time.
+direct form is mostly fastest as the library's own weight gradient, see library.py.
 
 A form keeps the input itself, which the graph keeps anyway, and pads or multiplies it only when a gradient arrives.
 """
@@ -19,18 +19,18 @@ from itertools import product
 from math import prod
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
 from .form import SquaredNorms, squares
+from .library import weight_gradient_squares
 
 # costs against a multiply-add of `direct`, measured on two kinds of CPU core (benchmarks/convolution_forms.py)
 GRAM_COST = 2.0
-BY_IMAGE_COST = 0.4
-BY_IMAGE_CALL = 1.2e6  # what one call costs, an image
+LIBRARY_COST = 0.5
+LIBRARY_IMAGE = 2e4  # what an image costs
 MOVED_COST = 4.0  # of a number of a shifted view, in and out
 SKINNY, SKINNY_COST = 8, 8.0  # the same with fewer channels than 8
 
@@ -52,7 +52,7 @@ def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
             by_group = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
             total = total + (patches * (by_group.transpose(2, 3) @ by_group)).flatten(1).sum(1)
         elif form is not None:
-            total = total + (by_image if form == "by_image" else direct)(module, a, g)
+            total = total + (library if form == "library" else direct)(module, a, g)
         return total
 
     return norms
@@ -69,7 +69,7 @@ def output_sizes(module: _ConvNd, a: Tensor) -> tuple[int, ...]:
 
 
 def cheapest(module: _ConvNd, a: Tensor, positions: int) -> str:
-    """`gram`, `direct` or `by_image`: the smallest count of multiply-adds, weighted by what one costs."""
+    """`gram`, `direct` or `library`: the smallest count of multiply-adds, weighted by what one costs."""
     inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
     kernel, pixels = prod(module.kernel_size), prod(a.shape[2:])
     if module.padding_mode != "zeros":
@@ -81,22 +81,15 @@ def cheapest(module: _ConvNd, a: Tensor, positions: int) -> str:
         "direct": work + moved * kernel * positions * (inputs + outputs),
     }
     if a.device.type == "cpu":
-        costs["by_image"] = BY_IMAGE_COST * work + BY_IMAGE_CALL / module.groups
+        costs["library"] = LIBRARY_COST * work + LIBRARY_IMAGE / module.groups
     return min(costs, key=lambda form: costs[form])
 
 
-def by_image(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
-    """||grad W||^2 by the library's weight gradient of each image."""
-    none, wanted = [0] * len(module.kernel_size), [False, True, False]
-    inside = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    a, padding = (a, list(module.padding)) if inside else (padded(module, a), none)
-    settings = (module.stride, padding, module.dilation, False, none, module.groups, wanted)
-    weight = module.weight.to(a.dtype)  # of which only the shape is used
-    grads = (
-        torch.ops.aten.convolution_backward(g[i : i + 1], a[i : i + 1], weight, None, *settings)[1]
-        for i in range(len(g))
-    )
-    return torch.stack([grad.square().sum() for grad in grads])
+def library(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
+    """||grad W||^2 by the library's weight gradient."""
+    if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        return weight_gradient_squares(module, a, g, padding=module.padding)
+    return weight_gradient_squares(module, padded(module, a), g, padding=[0] * len(module.kernel_size))
 
 
 def direct(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ from ..layers import Layer
 from .convolution import padded, patch_gram, windows
 from .convolution_blocks import by_group
 from .form import Form, SquaredNorms, spans, squares
+from .library import weight_gradient_squares
 
-# costs against a multiply-add of `direct` on one CPU core, for maps of 4 to 32 pixels and 3 to 1,024 channels:
-# gram 0.5 to 3, by_image 0.35 to 1 at kernel 4 and stride 2, up to 6 where the Gram is far cheaper than both
+# costs against a multiply-add of `direct` on one CPU core, for maps of 4 to 32 pixels and 3 to 1,024 channels
 GRAM_COST = 2.0
-BY_IMAGE_COST = 0.6
-BY_IMAGE_MIN = 2**21  # multiply-adds an image from which one call an image is worth its overhead
+LIBRARY_COST = 0.6
+LIBRARY_IMAGE = 2e4  # what an image costs
 
 
 def transposed(layer: Layer, a: Tensor) -> SquaredNorms:
@@ -49,13 +49,13 @@ def transposed(layer: Layer, a: Tensor) -> SquaredNorms:
                 rows = by_group(a, module.groups)
                 shared = rows.transpose(2, 3) @ rows
             return total + (patch_gram(module, g, tuple(a.shape[2:])) * shared).flatten(1).sum(1)
-        return total + (by_image if form == "by_image" else direct)(module, a, g)
+        return total + (library if form == "library" else direct)(module, a, g)
 
     return norms
 
 
 def cheapest(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> str:
-    """`gram`, `direct` or `by_image`: the smallest count of multiply-adds, weighted by what one costs."""
+    """`gram`, `direct` or `library`: the smallest count of multiply-adds, weighted by what one costs."""
     inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
     kernel, length = prod(module.kernel_size), prod(a.shape[2:])
     work = kernel * length * inputs * outputs
@@ -63,8 +63,8 @@ def cheapest(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> str:
         "gram": GRAM_COST * (prod(g.shape[2:]) ** 2 * outputs + kernel * length**2 + length**2 * inputs),
         "direct": 1.0 * work,
     }
-    if a.device.type == "cpu" and work * module.groups >= BY_IMAGE_MIN:
-        costs["by_image"] = BY_IMAGE_COST * work
+    if a.device.type == "cpu":
+        costs["library"] = LIBRARY_COST * work + LIBRARY_IMAGE / module.groups
     return min(costs, key=lambda form: costs[form])
 
 
@@ -73,27 +73,16 @@ def direct(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> Tensor:
     return torch.stack([squares(piece) for piece in weight_blocks(module, a, g)]).sum(0)
 
 
-def by_image(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> Tensor:
-    """||grad W||^2 by the library's weight gradient of each image."""
+def library(module: _ConvTransposeNd, a: Tensor, g: Tensor) -> Tensor:
+    """||grad W||^2 by the library's weight gradient."""
+    padding = cast(tuple[int, ...], module.padding)
     longer = [  # output_padding, or what output_size asked for
-        size - (length - 1) * stride + 2 * padding - dilation * (kernel - 1) - 1
-        for size, length, stride, padding, dilation, kernel in zip(
-            g.shape[2:],
-            a.shape[2:],
-            module.stride,
-            cast(tuple[int, ...], module.padding),
-            module.dilation,
-            module.kernel_size,
-            strict=True,
+        size - (length - 1) * stride + 2 * pad - dilation * (kernel - 1) - 1
+        for size, length, stride, pad, dilation, kernel in zip(
+            g.shape[2:], a.shape[2:], module.stride, padding, module.dilation, module.kernel_size, strict=True
         )
     ]
-    settings = (module.stride, module.padding, module.dilation, True, longer, module.groups, [False, True, False])
-    weight = module.weight.to(a.dtype)  # of which only the shape is used
-    grads = (
-        torch.ops.aten.convolution_backward(g[i : i + 1], a[i : i + 1], weight, None, *settings)[1]
-        for i in range(len(g))
-    )
-    return torch.stack([grad.square().sum() for grad in grads])
+    return weight_gradient_squares(module, a, g, padding=padding, output_padding=longer)
 
 
 def transposed_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
