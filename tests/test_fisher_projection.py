@@ -78,3 +78,22 @@ def test_standard_errors_cover(draws: int):
 def test_wrong_number_of_projections():
     with pytest.raises(ValueError, match="projections must be at least 1"):
         fisher_trace(network(), torch.randn(2, 2, 12, 12, dtype=torch.float64), projections=0)
+
+
+class Branching(nn.Module):
+    """Calls its convolution twice on bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.out = nn.Conv2d(2, 16, 3, padding=1), nn.Linear(16, 3)
+
+    def forward(self, x):
+        once = self.convolution(x)
+        return self.out((once + self.convolution(x) if x.mean() > 1 else once).mean((2, 3)))
+
+
+def test_a_layer_that_leaves_ghost_is_no_longer_said_to_be_projected():
+    images = torch.randn(8, 2, 12, 12)
+    result = fisher_trace(Branching(), [images, images + 5], projections=4)
+    assert result.engines["convolution"] == "batch"
+    assert "called twice" in result.reasons["convolution"]

@@ -232,6 +232,7 @@ class Measurement:
         summaries = [tally.columns[layer.name].summary(estimator.draws, request.population) for layer in self.layers]
         total = tally.total.summary(estimator.draws, request.population)
         parameter = next(iter(self.layers[0].parameters.values()))
+        projected = self.projected & {layer.name for layer in part.tallied.measured_by("ghost")}
         return FisherTrace(
             layers=tuple(layer.name for layer in self.layers),
             trace=np.array([s.mean for s in summaries]),
@@ -245,7 +246,7 @@ class Measurement:
             images=tally.images,
             groups=total.groups,
             draws=estimator.draws,
-            engines=part.tallied.engines | dict.fromkeys(self.projected, PROJECTED),
+            engines=part.tallied.engines | dict.fromkeys(projected, PROJECTED),
             parameters={layer.name: layer.size for layer in self.layers},
             coverage=1.0,
             frozen_parameters=frozen_parameters(self.model),

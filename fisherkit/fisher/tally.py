@@ -80,7 +80,7 @@ class Column:
             check_population(population, images=round(count))
             noise = draws_ if self.variances else 0.0
             images_ = finite_population(images_, noise, round(count) / population)
-            skewness *= 1 - noise / images_ if images_ > 0 else 0.0
+            skewness *= max(0.0, 1 - noise / images_) if images_ > 0 else 0.0
         return Summary(mean_, math.sqrt(images_), math.sqrt(draws_), skewness, groups)
 
 
