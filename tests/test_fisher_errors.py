@@ -6,7 +6,7 @@ from cases import BY_NAME, Energy, Residual, patched
 from reference import exact_per_image, given_per_batch, given_per_image
 from torch import nn
 
-from fisherkit.fisher import fisher_trace
+from fisherkit.fisher import fisher_trace, fisher_traces
 from fisherkit.fisher.losses import find_loss
 from fisherkit.fisher.noise import ImageNoise
 from fisherkit.fisher.vectors import Estimator
@@ -374,3 +374,33 @@ def test_an_unknown_layer_lists_the_layers():
     model, inputs = build("mlp")
     with pytest.raises(KeyError, match="no layer 'fc'; the layers are 0, 2"):
         fisher_trace(model, inputs)["fc"]
+
+
+def test_a_joint_models_batches_do_not_depend_on_the_number_of_images():
+    """The size of a batch is part of the quantity where its images are normalised together."""
+    layers = [nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 4)]
+    model, images = nn.Sequential(*layers), torch.randn(128, 6)
+    few, many = fisher_trace(model, images[:64]), fisher_trace(model, images)
+    assert few.batch_size == many.batch_size == 64
+
+
+def test_a_single_image_left_over_in_train_mode_is_named():
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    with pytest.raises(ValueError, match="batch of a single image cannot be normalised with its own statistics"):
+        fisher_trace(model, torch.randn(5, 6), batchnorm="train", batch_size=4)
+
+
+def test_hooks_on_all_modules_do_not_change_the_fisher():
+    model, images = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)), torch.randn(5, 4)
+    plain = fisher_trace(model, images)
+    handle = nn.modules.module.register_module_full_backward_hook(lambda *_: (0.1 * torch.ones(5, 4),))
+    try:
+        assert (fisher_trace(model, images).trace == plain.trace).all()
+        assert nn.modules.module._global_backward_hooks
+    finally:
+        handle.remove()
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(TypeError, match=r"fisher_traces\(\) got an unexpected keyword argument 'draw'"):
+        fisher_traces(nn.Linear(4, 3), torch.randn(5, 4), draw=2)

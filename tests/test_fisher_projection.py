@@ -6,9 +6,15 @@ import torch
 from torch import nn
 
 from fisherkit.fisher import fisher_trace
+from fisherkit.fisher.forms import projection
 from fisherkit.fisher.forms.convolution import convolution
 from fisherkit.fisher.forms.projection import projected
 from fisherkit.fisher.layers import trainable_layers
+
+
+@pytest.fixture(autouse=True)
+def _small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "WORK", 1)
 
 
 def network() -> nn.Module:

@@ -330,7 +330,7 @@ def test_the_table_says_what_was_measured():
     text = str(spectrum)
     assert "True Fisher spectrum, exact, 5 images, 15 score vectors, cross_entropy, float64" in text
     assert "top 3" in text
-    assert "the outputs do not depend on unused, cut: trace 0" in text
+    assert "the outputs do not depend on unused, cut, or only through weights that are zero: trace 0" in text
     assert spectrum.effective_rank[spectrum.layers.index("unused")] == 0
     assert np.isnan(spectrum.share_of_top(3)[spectrum.layers.index("unused")])
     assert isinstance(spectrum, fisherkit.FisherSpectrum)

@@ -1,7 +1,6 @@
-"""Summaries of per-image values: the formulas, finite populations, stopping, tallies of several processes."""
+"""Summaries of per-image values: the formulas, finite populations, stopping."""
 
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -174,47 +173,6 @@ def test_one_group_never_stops():
 
 def test_a_trace_of_zero_is_known():
     assert two_layers([0.0, 0.0], [0.0, 0.0]).reached(0.1, 1, layers_above=0.0)
-
-
-# ---- several processes
-
-
-def added(tally: Tally, batches: dict[int, torch.Tensor], *, indexed: bool) -> Tally:
-    for index, values in batches.items():
-        layers = {"a": values, "b": values.square().mean(1, keepdim=True) if tally.joint else values.square()}
-        tally.add(layers, values.shape[1], **({"batch": index} if indexed else {}))
-    return tally
-
-
-@pytest.mark.parametrize("draws", [1, 3])
-@pytest.mark.parametrize("joint", [False, True])
-def test_shards_merge_to_the_same_numbers(joint: bool, draws: int):
-    batches = {index: skewed(draws, 5 + index % 3, seed=index) for index in range(10)}
-    alone = added(Tally(["a", "b"], joint=joint), batches, indexed=False)
-    shards = [{i: v for i, v in batches.items() if i % 3 == rank} for rank in (2, 0, 1)]
-    tallies = [added(Tally(["a", "b"], joint=joint), shard, indexed=True) for shard in shards]
-    merged = tallies[1].merged([pickle.loads(pickle.dumps(tally.state())) for tally in tallies])
-    assert merged.images == alone.images == sum(values.shape[1] for values in batches.values())
-    for one, other in zip(
-        (*alone.columns.values(), alone.total), (*merged.columns.values(), merged.total), strict=True
-    ):
-        assert repr(one.summary(draws)) == repr(other.summary(draws))
-    assert merged.batches == alone.batches
-    for one, other in zip(alone.state(), merged.state(), strict=True):
-        assert one[:2] == other[:2]
-        assert all(map(torch.equal, (t for c in one[2] for t in c), (t for c in other[2] for t in c)))
-
-
-@pytest.mark.parametrize("kept", [[0, 2], [0, 1, 1], [1]])
-def test_missing_and_doubled_batches_are_named(kept: list[int]):
-    tallies = [added(Tally(["a", "b"], joint=False), {i: skewed(1, 4)}, indexed=True) for i in kept]
-    with pytest.raises(ValueError, match=f"parts must hold every batch once; got batches {', '.join(map(str, kept))}"):
-        Tally(["a", "b"], joint=False).merged([tally.state() for tally in tallies])
-
-
-def test_nothing_measured_merges_to_nothing():
-    empty = Tally(["a"], joint=False)
-    assert empty.merged([empty.state(), empty.state()]).images == 0
 
 
 # ---- the note

@@ -1,6 +1,7 @@
 """`fisher_trace`: vectors x engine over batches of images, with standard errors."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,9 @@ from .agreement import Offer, agreed, take_buffers
 from .inputs import Batch, batches, known_length, peeked
 from .layers import unwrapped
 from .losses import find_loss
-from .measurement import Measurement, Request
+from .measurement import Measurement
 from .processes import processes
+from .request import Request
 from .result import FisherTrace
 from .tally import check_population
 from .undisturbed import device_of, undisturbed
@@ -138,6 +140,9 @@ def fisher_traces(
     Raises:
         ValueError: as for `fisher_trace`; or an estimator is there twice, or none is.
     """
+    unknown = sorted(set(options) - {known.name for known in fields(Request)})
+    if unknown:
+        raise TypeError(f"fisher_traces() got an unexpected keyword argument {unknown[0]!r}")
     names = list(estimators)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"estimators must be different names, at least one; got {names!r}.")

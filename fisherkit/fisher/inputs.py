@@ -53,7 +53,15 @@ def call(model: nn.Module, inputs: Inputs) -> Tensor:
     Raises:
         ValueError: the model returned something else, or not one row for each image.
     """
-    outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    try:
+        outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "images: a batch of a single image cannot be normalised with its own statistics (batchnorm='train', or a "
+            "BatchNorm without running statistics); choose batch_size so that none is left over, or batchnorm='eval'."
+        ) from error
     outputs = getattr(outputs, "logits", outputs)
     if not isinstance(outputs, Tensor):
         raise ValueError(

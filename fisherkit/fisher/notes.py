@@ -54,20 +54,13 @@ def _drawn(observed: Observed) -> Iterator[str]:
 def _about_model(observed: Observed) -> Iterator[str]:
     columns = observed.tally.columns
     unused = [name for name, column in columns.items() if not any(bool(mean.any()) for mean in column.means)]
-    if unused:
-        yield f"the outputs do not depend on {', '.join(unused)}: trace 0."
+    yield from about_parameters(observed.model, unused)
     if observed.batchnorm == "train":
         yield "batchnorm='train': each batch is one joint model, so its size is part of the quantity."
     elif observed.joint:
         yield f"{observed.joint}: measured by batch, each batch as one joint model."
-    if observed.batchnorm == "eval" and _has_unset_statistics(observed.model):
-        yield (
-            "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
-            "through the model in training mode."
-        )
-    frozen = frozen_parameters(observed.model)
-    if frozen:
-        yield f"{frozen:,} frozen parameters (requires_grad=False) are not measured."
+    if observed.batchnorm == "eval":
+        yield from about_statistics(observed.model)
     for dtype in sorted({p.dtype for p in observed.model.parameters()} & set(HALF), key=str):
         yield (
             f"parameters in {str(dtype).removeprefix('torch.')}: every operation of the forward and backward passes "
@@ -83,6 +76,25 @@ def _about_model(observed: Observed) -> Iterator[str]:
     yield from _hooked(observed.model)
 
 
+def about_parameters(model: nn.Module, unused: Sequence[str]) -> Iterator[str]:
+    """On layers with trace 0 and on frozen parameters."""
+    if unused:
+        yield f"the outputs do not depend on {', '.join(unused)}, or only through weights that are zero: trace 0."
+    frozen = frozen_parameters(model)
+    if frozen:
+        yield f"{frozen:,} frozen parameters (requires_grad=False) are not measured."
+
+
+def about_statistics(model: nn.Module) -> Iterator[str]:
+    """On BatchNorm in evaluation mode before any training."""
+    counts = (getattr(module, "num_batches_tracked", None) for module in model.modules())
+    if any(count is not None and int(count) == 0 for count in counts):
+        yield (
+            "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
+            "through the model in training mode."
+        )
+
+
 def _hooked(model: nn.Module) -> Iterator[str]:
     for hooked, how in (
         (hooked_parameters(model), "register_hook"),
@@ -93,8 +105,3 @@ def _hooked(model: nn.Module) -> Iterator[str]:
                 f"hooks on the gradient of {', '.join(hooked)} ({how}) change what training does with it, not the "
                 "Fisher information: they were not applied."
             )
-
-
-def _has_unset_statistics(model: nn.Module) -> bool:
-    counts = (getattr(module, "num_batches_tracked", None) for module in model.modules())
-    return any(count is not None and int(count) == 0 for count in counts)

@@ -27,7 +27,6 @@ class Asked:
     images: int | None = None  # in all, where that is known
     batch_size: int | None = None
     max_memory: int | None = None
-    batchnorm: str = "eval"
     sharing: int = 1  # processes on this machine
 
 
@@ -48,7 +47,7 @@ def sizes(asked: Asked, found: Survey, plans: Sequence[Plan], estimators: Sequen
     if need is not None and divisible:
         budget = asked.max_memory or default_memory(device, sharing=asked.sharing)
         batch, limit = planned_images(need, budget, device.type), max(1, images_within(need, budget))
-    if asked.images is not None and asked.batchnorm == "eval" and any(plan.joint for plan in plans):
+    if asked.images is not None and divisible and any(plan.joint for plan in plans):
         batch = min(batch, max(1, asked.images // JOINT_BATCHES))
     _check(asked.max_memory, need, images=1 if divisible else batch)
     return Sizes(batch, limit)

@@ -13,7 +13,7 @@ from .gram import Factors, gram, gram_of_gradients, moment_of_gradients
 from .inputs import batches
 from .layers import frozen_parameters, trainable_layers, unwrapped
 from .losses import find_loss
-from .notes import _has_unset_statistics
+from .notes import about_parameters, about_statistics
 from .plan import Plan, make_plan, settle_vmap
 from .scores import Built, Piece, Sample, collect
 from .spectrum_memory import divided, grouped
@@ -207,12 +207,5 @@ def _notes(sample: Sample, spectra: dict[str, LayerSpectrum]) -> Iterator[str]:
             "matrix itself (estimator='exact'); the corrected rank estimates the same for both."
         )
     unused = [name for name, spectrum in spectra.items() if spectrum.trace == 0]
-    if unused:
-        yield f"the outputs do not depend on {', '.join(unused)}: trace 0."
-    if _has_unset_statistics(sample.model):
-        yield (
-            "BatchNorm statistics were never updated (mean 0, variance 1): train first, or pass some images "
-            "through the model in training mode."
-        )
-    if frozen_parameters(sample.model):
-        yield f"{frozen_parameters(sample.model):,} frozen parameters (requires_grad=False) are not measured."
+    yield from about_parameters(sample.model, unused)
+    yield from about_statistics(sample.model)

@@ -23,9 +23,6 @@ from .intervals import normal_is_trusted
 
 WORTH_A_NOTE = 0.01  # share of the total from which a layer's interval is worth a note
 
-Part = tuple[int, int, list[tuple[Tensor, ...]]]  # batch index, images, (mean[, variance]) of every layer and the total
-State = list[Part]
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -190,47 +187,14 @@ class Tally:
         self.total = Column()
         self.joint = joint  # some layer has one value a batch: the total can have no more
         self.images = 0
-        self.batches: list[tuple[int, int]] = []  # index and images of each batch, in the order added
 
-    def add(self, values: Mapping[str, Float64[Tensor, "draws _"]], images: int, *, batch: int | None = None) -> None:
-        """One batch; no host synchronisation. `batch` is its index where this is only a share of the batches."""
+    def add(self, values: Mapping[str, Float64[Tensor, "draws _"]], images: int) -> None:
+        """One batch; no host synchronisation."""
         for name, value in values.items():
             self.columns[name].add(value, images)
         parts = [value.mean(1, keepdim=True) if self.joint else value for value in values.values()]
         self.total.add(torch.stack([part.to(parts[0].device) for part in parts]).sum(0), images)
-        self._count(len(self.batches) if batch is None else batch, images)
-
-    def _count(self, batch: int, images: int) -> None:
-        self.batches.append((batch, images))
         self.images += images
-
-    def state(self) -> State:
-        """Everything as plain lists of tensors on the CPU, to be sent to another process."""
-        columns = [*self.columns.values(), self.total]
-        return [
-            (batch, images, [tuple(value[k].cpu() for value in (c.means, c.variances) if value) for c in columns])
-            for k, (batch, images) in enumerate(self.batches)
-        ]
-
-    def merged(self, parts: Sequence[State]) -> "Tally":
-        """The states of several tallies of these layers as one, in the order of the batches.
-
-        The numbers are those of one tally that was given all the batches, to the last bit.
-
-        Raises:
-            ValueError: a batch is missing or there twice.
-        """
-        ordered = sorted((part for state in parts for part in state), key=lambda part: part[0])
-        if [batch for batch, *_ in ordered] != list(range(len(ordered))):
-            raise ValueError(
-                f"parts must hold every batch once; got batches {', '.join(str(batch) for batch, *_ in ordered)}."
-            )
-        whole = Tally(list(self.columns), joint=self.joint)
-        for batch, images, values in ordered:
-            for column, value in zip([*whole.columns.values(), whole.total], values, strict=True):
-                column.append(*value, images=images)
-            whole._count(batch, images)
-        return whole
 
     def check_finite(self) -> None:
         """Raise FloatingPointError naming the layers whose values are not finite."""

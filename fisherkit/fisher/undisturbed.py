@@ -128,7 +128,10 @@ def hooked_modules(model: nn.Module) -> list[str]:
 def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     hooked = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
     modules = [(module, module._backward_hooks, module._backward_pre_hooks) for module in model.modules()]
+    everywhere = torch.nn.modules.module
+    of_all = everywhere._global_backward_hooks, everywhere._global_backward_pre_hooks
     try:
+        everywhere._global_backward_hooks, everywhere._global_backward_pre_hooks = OrderedDict(), OrderedDict()
         for parameter, _ in hooked:
             parameter._backward_hooks = None
         for module, *_ in modules:
@@ -139,6 +142,7 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
             parameter._backward_hooks = hooks
         for module, after, before in modules:
             module._backward_hooks, module._backward_pre_hooks = after, before
+        everywhere._global_backward_hooks, everywhere._global_backward_pre_hooks = of_all
 
 
 @contextmanager

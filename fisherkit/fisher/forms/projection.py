@@ -24,6 +24,7 @@ from .form import SquaredNorms, squares
 
 Draw = Callable[[int], Float[Tensor, "images projections outputs"]]  # fresh random signs for so many outputs
 WORTH = 4  # projections must be so many times fewer than a layer's outputs
+WORK = 2**22  # multiply-adds of an image's gradient below which the random numbers cost more than they save
 
 
 def projected(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
@@ -40,7 +41,8 @@ def projected(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredN
 def _convolution(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
     module = cast(_ConvNd, layer.module)
     outputs = module.out_channels
-    small = WORTH * projections > outputs or module.groups > 1 or module.padding_mode != "zeros"
+    work = module.weight.numel() * prod(output_sizes(module, a))
+    small = WORTH * projections > outputs or work < WORK or module.groups > 1 or module.padding_mode != "zeros"
     if small or cheapest(module, a, prod(output_sizes(module, a))) == "gram":
         return None
 
@@ -70,7 +72,7 @@ def _shifted(module: _ConvNd, mixed: Tensor, a: Tensor) -> Float[Tensor, "images
 def _linear(layer: Layer, a: Tensor, draw: Draw, projections: int) -> SquaredNorms | None:
     positions = a.shape[1]
     outputs = cast(nn.Linear, layer.module).out_features
-    if WORTH * projections > min(outputs, positions):
+    if WORTH * projections > min(outputs, positions) or positions * a.shape[2] * outputs < WORK:
         return None
 
     def norms(g: Tensor) -> Tensor:
