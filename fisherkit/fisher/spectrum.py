@@ -53,7 +53,8 @@ def fisher_spectrum(
 
     It costs one forward and `columns` backward passes for each group of layers that fits into `max_memory`, and
     M^2 multiply-adds for each parameter (fewer where inner products come without gradients), M^3 for the eigenvalues.
-    Measuring changes nothing: flags, buffers, `.grad`, hooks and random states are as before.
+    Measuring changes nothing: flags, buffers, `.grad`, hooks and random states are as before. Under torch.distributed
+    every process that makes the call computes all of it.
 
     Args:
         model: any module, as for `fisher_trace`; BatchNorm uses its running statistics.
