@@ -107,11 +107,13 @@ def batches(
     max_images: int | None,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """Cut a tensor, an ImageSet, one dictionary or an iterable of batches into batches on the device."""
+    """Cut a tensor, an ImageSet, one dictionary or an iterable of batches into batches on the device; labels stay on the
+    CPU, where checking them waits for nothing.
+    """
     left = max_images
     for batch in _raw_batches(images, labels, size or DEFAULT_BATCH):
         taken = batch if left is None or len(batch) <= left else batch.head(left)
-        yield Batch(_moved(taken.inputs, device), None if taken.labels is None else taken.labels.to(device))
+        yield Batch(_moved(taken.inputs, device), None if taken.labels is None else taken.labels.cpu())
         if left is not None:
             left -= len(taken)
             if left == 0:
@@ -122,12 +124,15 @@ def _raw_batches(images: Any, labels: Tensor | None, size: int) -> Iterator[Batc
     if isinstance(images, ImageSet):
         if labels is not None:
             raise ValueError("labels must be left out when images is an ImageSet, which has its own.")
-        for rows in torch.arange(len(images), device=images.images.device).split(size):
-            yield Batch(images.normalised(rows), images.labels[rows])
+        known = images.labels.cpu()
+        for start in range(0, len(images), size):
+            rows = torch.arange(start, min(start + size, len(images)), device=images.images.device)
+            yield Batch(images.normalised(rows), known[start : start + size])
     elif isinstance(images, Tensor | Mapping):
         whole = _as_batch(images if labels is None else (images, labels), 0)
+        own = None if whole.labels is None else whole.labels.cpu()
         for start in range(0, len(whole), size):
-            part = None if whole.labels is None else whole.labels[start : start + size]
+            part = None if own is None else own[start : start + size]
             yield Batch(sliced(whole.inputs, start, start + size), part)
     elif _is_pair(images):
         raise ValueError(

@@ -116,11 +116,11 @@ class CrossEntropy:
                 f"labels must be class indices of an integer dtype for loss={self.name!r}; got {labels.dtype}. "
                 "Use labels.long()."
             )
-        targets = labels.to(outputs.device).long().reshape(len(labels), -1)
+        targets = labels.long().reshape(len(labels), -1)
         if self.name == "next_token_cross_entropy":
             targets = torch.cat([targets[:, 1:], torch.full_like(targets[:, :1], self.ignore_index)], 1)
-        self._check_range(targets, outputs.shape[self.class_dim])
-        return targets
+        self._check_range(targets, outputs.shape[self.class_dim])  # where the labels are: no wait for the outputs
+        return targets.to(outputs.device, non_blocking=True)
 
     def _check_range(self, targets: Tensor, classes: int) -> None:
         given = targets[targets != self.ignore_index]
