@@ -107,8 +107,9 @@ def batches(
     max_images: int | None,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """Cut a tensor, an ImageSet, one dictionary or an iterable of batches into batches on the device; labels stay on the
-    CPU, where checking them waits for nothing.
+    """Cut a tensor, an ImageSet, one dictionary or an iterable of batches into batches on the device.
+
+    Labels come on the CPU, where checking them does not wait for the device.
     """
     left = max_images
     for batch in _raw_batches(images, labels, size or DEFAULT_BATCH):
