@@ -28,8 +28,6 @@ from .vectors import Estimator, Vectors
 SURVEYED_IMAGES = 3
 MIN_IMAGES_TO_STOP = 100  # a standard error from fewer images is too uncertain to stop by
 MIN_GROUPS_TO_STOP = 20  # likewise for batches
-
-
 ROUNDED = {"full": "", "tf32": " in TF32", "bf16": " under bf16 autocast"}
 
 
@@ -239,9 +237,5 @@ class _BatchVectors:
             self.entropy.append(likelihood.entropy().sum())
             self.rare.append(likelihood.rare_draws().sum())
         shape = (len(outputs), likelihood.noise)
-
-        def uniforms(draw: int) -> Tensor:
-            numbers = ImageNoise(measurement.request.seed, draw).uniforms(self.start, shape)
-            return numbers.to(outputs.device, non_blocking=True)
-
+        uniforms = ImageNoise.draws(measurement.request.seed, self.start, shape, outputs.device)
         return [estimator.vectors(likelihood, uniforms, outputs) for estimator in measurement.request.estimators]

@@ -1,5 +1,7 @@
 """Random numbers that belong to images: the same for an image whatever batch, process or order it is measured in."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float64
@@ -32,6 +34,11 @@ class ImageNoise:
             self._seek(position)
             self._uniform.random(out=row)
         return torch.from_numpy(numbers)
+
+    @classmethod
+    def draws(cls, seed: int, start: int, shape: tuple[int, ...], device: torch.device) -> Callable[[int], Tensor]:
+        """Numbers for the images from `start` on, as a function of the draw, which is the stream."""
+        return lambda draw: cls(seed, draw).uniforms(start, shape).to(device, non_blocking=True)
 
     def _seek(self, position: int) -> None:
         self._state["state"]["counter"][:] = (0, 0, self._stream, position)

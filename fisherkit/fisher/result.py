@@ -1,6 +1,6 @@
 """The result of a measurement: a frozen value that carries everything a reader must know about the numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,30 +80,38 @@ class FisherTrace:
         return "\n".join([self._title(), *self._table(), *why(self.engines, self.reasons), *notes])
 
     def _title(self) -> str:
-        kind = "Empirical" if self.estimator == "empirical" else "True"
-        drawn = f", {self.draws} draw{'s' if self.draws > 1 else ''}" if self.estimator in STOCHASTIC else ""
+        kind, how = kind_of(self.estimator, self.draws)
         whole = "" if self.population is None else f" of {self.population}"
         return (
-            f"{kind} Fisher trace, {self.estimator}{drawn}, {self.images}{whole} images, {self.loss}, "
+            f"{kind} Fisher trace, {how}, {self.images}{whole} images, {self.loss}, "
             f"batchnorm={self.batchnorm}, {self.dtype}, seed {self.seed} (nats²; ± standard error)"
         )
 
     def _table(self) -> list[str]:
-        width = max([5, *(len(name) for name in self.layers if len(name) <= LONGEST_NAME)])
-        lines = [f"{'layer':{width}}  {'trace':>11}  {'±':>9}  {'share':>6}  {'parameters':>10}  engine"]
+        rows = [("layer", f"{'trace':>11}  {'±':>9}  {'share':>6}  {'parameters':>10}  engine")]
         for name, trace, stderr, share in zip(self.layers, self.trace, self.stderr, self.share, strict=True):
-            size, first = self.parameters[name], name
-            if len(name) > width:
-                lines.append(name)
-                first = ""
-            lines.append(
-                f"{first:{width}}  {trace:11.4g}  {stderr:9.2g}  {share:6.1%}  {size:10,}  {self.engines[name]}"
-            )
+            size, engine = self.parameters[name], self.engines[name]
+            rows.append((name, f"{trace:11.4g}  {stderr:9.2g}  {share:6.1%}  {size:10,}  {engine}"))
         size = sum(self.parameters.values())
-        return [
-            *lines,
-            f"{'total':{width}}  {self.total:11.4g}  {self.total_stderr:9.2g}  {1:6.0%}  {size:10,}",
-        ]
+        rows.append(("total", f"{self.total:11.4g}  {self.total_stderr:9.2g}  {1:6.0%}  {size:10,}"))
+        return named_rows(rows)
+
+
+def kind_of(estimator: str, draws: int) -> tuple[str, str]:
+    """True or empirical, and how it was estimated."""
+    drawn = f", {draws} draw{'s' if draws > 1 else ''}" if estimator in STOCHASTIC else ""
+    return "Empirical" if estimator == "empirical" else "True", f"{estimator}{drawn}"
+
+
+def named_rows(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines with their names in a column; a name longer than `LONGEST_NAME` has a line of its own before its row."""
+    width = max(len(name) for name, _ in rows if len(name) <= LONGEST_NAME)
+    lines = []
+    for name, row in rows:
+        if len(name) > width:
+            lines.append(name)
+        lines.append(f"{name if len(name) <= width else '':{width}}  {row}")
+    return lines
 
 
 def why(engines: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:

@@ -67,10 +67,7 @@ class Sample:
         def given(outputs: Tensor) -> Vectors:
             likelihood = self.loss.likelihood(outputs.detach(), labels)
             shape = (len(outputs), likelihood.noise)
-
-            def uniforms(draw: int) -> Tensor:
-                return ImageNoise(self.seed, draw).uniforms(start, shape).to(outputs.device)
-
+            uniforms = ImageNoise.draws(self.seed, start, shape, outputs.device)
             return self.estimator.vectors(likelihood, uniforms, outputs)
 
         return given

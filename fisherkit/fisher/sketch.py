@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from itertools import count
 
-import torch
 from torch import Tensor
 
 from .forms.projection import projected
-from .ghost import norms_of, single
+from .ghost import norms_of
 from .layers import Layer
+from .losses.likelihood import signs
 from .noise import ImageNoise
 
 PROJECTED = "projected"  # as an engine in results
@@ -32,13 +32,12 @@ class Sketch:
         """For a batch whose first image is at position `start`."""
 
         def norms(layer: Layer, a: Tensor) -> Callable[[Tensor], Tensor]:
-            a = single(a)
             draw = self._signs(self.numbers[layer.name], start, a)
             by_projection = projected(layer, a, draw, self.projections)
             if by_projection is None:
                 return norms_of(layer, a)
             self.layers.add(layer.name)
-            return lambda g: by_projection(single(g)).double()
+            return lambda g: by_projection(g).double()
 
         return norms
 
@@ -47,6 +46,6 @@ class Sketch:
 
         def draw(outputs: int) -> Tensor:
             uniforms = ImageNoise(self.seed, next(streams)).uniforms(start, (len(a), self.projections, outputs))
-            return torch.where(uniforms < 0.5, -1.0, 1.0).to(a.device, a.dtype)
+            return signs(uniforms).to(a.device, a.dtype)
 
         return draw

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .result import LONGEST_NAME, Values, why
-from .vectors import STOCHASTIC
+from .result import Values, kind_of, named_rows, why
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +78,18 @@ class FisherSpectrum:
         return "\n".join([self._title(), *self._table(), *why(self.engines, self.reasons), *notes])
 
     def _title(self) -> str:
-        kind = "Empirical" if self.estimator == "empirical" else "True"
-        drawn = f", {self.draws} draw{'s' if self.draws > 1 else ''}" if self.estimator in STOCHASTIC else ""
+        kind, how = kind_of(self.estimator, self.draws)
         return (
-            f"{kind} Fisher spectrum, {self.estimator}{drawn}, {self.images} images, {self.vectors:,} score vectors, "
+            f"{kind} Fisher spectrum, {how}, {self.images} images, {self.vectors:,} score vectors, "
             f"{self.loss}, {self.dtype}, seed {self.seed} (nats²)"
         )
 
     def _table(self) -> list[str]:
-        width = max([5, *(len(name) for name in self.layers if len(name) <= LONGEST_NAME)])
-        lines = [
-            f"{'layer':{width}}  {'trace':>10}  {'largest':>10}  {f'top {self.k}':>6}  {'rank':>7}  "
-            f"{'corrected':>9}  {'±':>7}  {'parameters':>10}  engine"
-        ]
-        for index, name in enumerate(self.layers):
-            first = name
-            if len(name) > width:
-                lines.append(name)
-                first = ""
-            lines.append(f"{first:{width}}  {self._row(index)}")
-        return lines
+        head = (
+            f"{'trace':>10}  {'largest':>10}  {f'top {self.k}':>6}  {'rank':>7}  {'corrected':>9}  {'±':>7}  "
+            f"{'parameters':>10}  engine"
+        )
+        return named_rows([("layer", head), *((name, self._row(index)) for index, name in enumerate(self.layers))])
 
     def _row(self, index: int) -> str:
         name = self.layers[index]

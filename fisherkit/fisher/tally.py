@@ -49,12 +49,10 @@ class Column:
 
     def add(self, values: Float64[Tensor, "draws groups"], images: int) -> None:
         """One batch's values: a group an image, or one group."""
-        self.append(values.mean(0), *([values.var(0)] if len(values) > 1 else []), images=images)
-
-    def append(self, mean: Float64[Tensor, " groups"], *variance: Float64[Tensor, " groups"], images: int) -> None:
-        """One batch's means over draws and, from two draws on, variances over draws."""
+        mean = values.mean(0)
         self.means.append(mean)
-        self.variances.extend(variance)
+        if len(values) > 1:
+            self.variances.append(values.var(0))
         self.weights.append(torch.full_like(mean, images / len(mean)))
 
     @property

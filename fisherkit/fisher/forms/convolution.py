@@ -1,4 +1,4 @@
-"""Closed forms of per-image gradient norms: convolutions of 1, 2 and 3 dimensions.
+"""Closed forms of per-image gradients: convolutions of 1, 2 and 3 dimensions.
 
 With a the padded input, g the output gradient [groups, outputs, L] over L output positions and one shifted,
 strided view a_o [groups, inputs, L] for each of the K kernel offsets o:
@@ -19,12 +19,13 @@ from itertools import product
 from math import prod
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
-from .form import SquaredNorms, squares
+from .form import Form, SquaredNorms, spans, squares
 from .library import weight_gradient_squares
 
 # costs against a multiply-add of `direct`, measured on two kinds of CPU core (benchmarks/convolution_forms.py)
@@ -49,8 +50,8 @@ def convolution(layer: Layer, a: Tensor) -> SquaredNorms:
             total = total + squares(g.flatten(2).sum(2))
         if form == "gram":
             patches = patch_gram(module, a, positions) if patches is None else patches
-            by_group = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
-            total = total + (patches * (by_group.transpose(2, 3) @ by_group)).flatten(1).sum(1)
+            rows = by_group(g, module.groups)
+            total = total + (patches * (rows.transpose(2, 3) @ rows)).flatten(1).sum(1)
         elif form is not None:
             total = total + (library if form == "library" else direct)(module, a, g)
         return total
@@ -94,20 +95,39 @@ def library(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
 
 def direct(module: _ConvNd, a: Tensor, g: Tensor) -> Tensor:
     """||grad W||^2 by one batched matrix product for each kernel offset."""
-    whole, sizes = padded(module, a), g.shape[2:]
-    rows = g.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, outputs, L]
     total = g.new_zeros(len(g))
-    for window in windows(module, sizes):
-        view = whole[(slice(None), slice(None), *window)].unflatten(1, (module.groups, -1)).flatten(3)
-        total = total + squares(rows @ view.transpose(2, 3))
+    for piece in weight_blocks(module, a, g):
+        total = total + squares(piece)
     return total
+
+
+def convolution_blocks(layer: Layer, a: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """W [images, groups, outputs, inputs] for each kernel offset, by outputs where it is large; b [images, outputs]."""
+    if "weight" in layer.parameters:
+        yield from weight_blocks(cast(_ConvNd, layer.module), a, g)
+    if "bias" in layer.parameters:
+        yield g.flatten(2).sum(2)
+
+
+def weight_blocks(module: _ConvNd, a: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """grad W_o = g a_o^T [images, groups, outputs, inputs] for each kernel offset o."""
+    whole, rows = padded(module, a), by_group(g, module.groups)
+    for window in windows(module, tuple(g.shape[2:])):
+        view = by_group(whole[(slice(None), slice(None), *window)], module.groups)
+        for some in spans(rows.shape[2], len(g) * module.in_channels):
+            yield rows[:, :, some] @ view.transpose(2, 3)
+
+
+def by_group(x: Tensor, groups: int) -> Tensor:
+    """[images, channels, *sizes] -> [images, groups, channels of a group, positions]."""
+    return torch.unflatten(x, 1, (groups, -1)).flatten(3)
 
 
 def patch_gram(module: _ConvNd, a: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """sum_o a_o^T a_o [images, groups, L, L] from shifted views of the Gram matrix of the pixels."""
     if module.padding_mode != "zeros":
         a = padded(module, a)
-    pixels = a.unflatten(1, (module.groups, -1)).flatten(3)  # [images, groups, inputs, S]
+    pixels = by_group(a, module.groups)  # [images, groups, inputs, S]
     gram = (pixels.transpose(2, 3) @ pixels).unflatten(3, a.shape[2:]).unflatten(2, a.shape[2:])
     if module.padding_mode == "zeros":
         gram = F.pad(gram, [*module._reversed_padding_repeated_twice] * 2)  # Gram of zeros: zeros
@@ -143,3 +163,4 @@ def padded(module: _ConvNd, a: Tensor) -> Tensor:
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTION_FORM = Form(convolution, convolution_blocks)

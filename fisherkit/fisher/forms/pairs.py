@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..layers import Layer
+from .affine import positions_of
 from .convolution import CONVOLUTIONS, padded, windows
 
 Similarity = Callable[[Layer, Tensor, Tensor, tuple[int, ...]], Tensor]
@@ -26,7 +27,7 @@ def positions(layer: Layer, g: Tensor) -> Float64[Tensor, "vectors positions out
     """The output gradient with the layer's positions in one dimension."""
     if isinstance(layer.module, _ConvNd):
         return g.flatten(2).transpose(1, 2).double()
-    return (g.reshape(len(g), -1, g.shape[-1]) if g.dim() > 2 else g[:, None]).double()
+    return positions_of(g).double()
 
 
 def similarity(
@@ -38,11 +39,7 @@ def similarity(
 
 
 def _linear(layer: Layer, a: Tensor, other: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    return _products(_by_position(a), _by_position(other))
-
-
-def _by_position(a: Tensor) -> Tensor:
-    return a.flatten(1, -2) if a.dim() > 2 else a[:, None]
+    return _products(positions_of(a), positions_of(other))
 
 
 def _convolution(layer: Layer, a: Tensor, other: Tensor, sizes: tuple[int, ...]) -> Tensor:

@@ -9,8 +9,7 @@ from ..layers import Layer
 from .affine import EMBEDDING, LINEAR
 from .attention import IN_PROJECTION
 from .bare import BARE
-from .convolution import CONVOLUTIONS, convolution
-from .convolution_blocks import convolution_blocks
+from .convolution import CONVOLUTION_FORM, CONVOLUTIONS
 from .form import Form
 from .normalisation import NORMALISATIONS
 from .transposed import TRANSPOSED, TRANSPOSED_FORM
@@ -28,7 +27,7 @@ FORMS: dict[type[nn.Module], Form] = {
     nn.Linear: LINEAR,
     nn.MultiheadAttention: IN_PROJECTION,
     nn.Embedding: EMBEDDING,
-    **dict.fromkeys(CONVOLUTIONS, Form(convolution, convolution_blocks)),
+    **dict.fromkeys(CONVOLUTIONS, CONVOLUTION_FORM),
     **dict.fromkeys(TRANSPOSED, TRANSPOSED_FORM),
     **NORMALISATIONS,
 }

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..layers import Layer
-from .convolution import padded, patch_gram, windows
-from .convolution_blocks import by_group
+from .convolution import by_group, padded, patch_gram, windows
 from .form import Form, SquaredNorms, spans, squares
 from .library import weight_gradient_squares
 

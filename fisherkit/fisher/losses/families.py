@@ -14,7 +14,7 @@ Location and scale are orthogonal in both families, elements of a batch are inde
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -23,27 +23,8 @@ from torch import distributions as D
 from torch.distributions import Distribution
 
 from .independent import BernoulliLikelihood
-from .likelihood import signs
+from .likelihood import Root, signs
 from .softmax import CategoricalLikelihood
-
-
-@runtime_checkable
-class Root(Protocol):
-    """Square root of the Fisher information in one parameter phi [images, ...]; part of a Likelihood."""
-
-    @property
-    def columns(self) -> int:
-        """Number of columns."""
-
-    @property
-    def noise(self) -> int:
-        """Uniform numbers an image that `propagated` consumes."""
-
-    def column(self, k: int) -> Tensor:
-        """Column k, shaped like phi."""
-
-    def propagated(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
-        """Root times random signs, shaped like phi."""
 
 
 @dataclass(frozen=True, eq=False)

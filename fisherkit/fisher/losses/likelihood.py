@@ -17,25 +17,30 @@ from torch import Tensor
 
 
 @runtime_checkable
-class Likelihood(Protocol):
-    """p(y | outputs) for the outputs of one batch, and its labels where there are any.
+class Root(Protocol):
+    """A square root S of a Fisher information, S S^T = H, in the outputs or in a parameter of p [images, ...].
 
-    Every vector is float64 and shaped like the outputs, [images, ...].
+    Every vector is float64 and shaped like what it is in.
     """
 
     @property
     def columns(self) -> int:
-        """Number of columns of the square root S of H."""
+        """Number of columns of S."""
 
     @property
     def noise(self) -> int:
-        """How many uniform numbers in [0, 1) `propagated` and `sampled` consume, for each image and draw."""
+        """How many uniform numbers in [0, 1) a random vector consumes, for each image and draw."""
 
     def column(self, k: int) -> Tensor:
-        """Column k of a square root S of H, S S^T = H, for every image."""
+        """Column k of S, for every image."""
 
     def propagated(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
         """S eps, eps the random signs that the uniform numbers stand for: -1 below 0.5, else 1."""
+
+
+@runtime_checkable
+class Likelihood(Root, Protocol):
+    """p(y | outputs) for the outputs of one batch, and its labels where there are any; its root is in the outputs."""
 
     def sampled(self, uniforms: Float64[Tensor, "images noise"]) -> Tensor:
         """The score at y drawn from p(. | outputs), as a function of the uniform numbers."""
