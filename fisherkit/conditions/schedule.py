@@ -133,6 +133,21 @@ class Conditions:
             events=tuple(event for event in self.events if event.epoch == epoch),
         )
 
+    @property
+    def phase_starts(self) -> tuple[int, ...]:
+        """The first epoch of each phase: of the stretches in which no `fraction` starts or stops."""
+        bounds = (bound for fraction in self.fraction for bound in (fraction.window.start, fraction.window.stop))
+        return tuple(sorted({0, *(bound for bound in bounds if bound is not None)}))
+
+    def next_phase(self, epoch: int) -> int | None:
+        """The first epoch of the phase after that of this epoch; None in the last one."""
+        return next((start for start in self.phase_starts if start > epoch), None)
+
+    def fraction_before(self, epoch: int) -> float | None:
+        """The fraction in the phase before that of this epoch; None in the first one."""
+        start = max(start for start in self.phase_starts if start <= epoch)
+        return None if start == 0 else self.at(start - 1).fraction
+
     def all_deficits(self) -> tuple[Deficit, ...]:
         """The distinct deficits, in the order given."""
         return tuple(dict.fromkeys(windowed.value for windowed in self.deficits))

@@ -45,6 +45,9 @@ _DESCRIPTIONS = {
     "fisher_effective_rank": ("effective rank of the Fisher information of the layer", "1"),
     "fisher_effective_rank_corrected": ("effective rank, corrected for the number of images, of the layer", "1"),
     "fisher_effective_rank_stderr": ("standard error of the corrected effective rank of the layer", "1"),
+    "fisher_penalty": ("mean squared norm of the batches' mean score, labels drawn from the model", "nats^2"),
+    "gradient_norm_old": ("norm of the loss gradient at the epoch's start on images of the phase before", "nats"),
+    "gradient_norm_new": ("norm of the loss gradient at the epoch's start on images new in this phase", "nats"),
     "elapsed_s": ("time since the run started", "s"),
 }
 _FISHER = {"fisher_true": "true", "fisher_empirical": "empirical"}

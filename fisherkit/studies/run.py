@@ -218,20 +218,18 @@ class Run:
         self.observer.stepped(self, step)
         report = step.report
         done = None if report is None else report.epoch + 1
-        due = self.cadence.due(step=step.step, finished_epochs=done) or self.training.epoch == self.specification.epochs
+        ends = self.training.epoch == self.specification.epochs or (report is not None and report.skipped_epochs > 0)
+        due = self.cadence.due(step=step.step, finished_epochs=done) or ends
         if report is not None:
             self.epochs.append(_epoch_record(report))
             self.tracker.file.update_attributes(schedule=self.epochs)
-            spectrum = self._spectrum_due(report.epoch + 1)
+            spectrum = ends or (report.epoch + 1) % self.specification.spectrum_every == 0
             self._record(float(report.epoch + 1), measure=due, spectrum=spectrum, report=report)
             self.observer.epoch_ended(self, report)
             if time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE:
                 self.checkpoint()
         elif due:
             self._record(step.epoch + step.step_in_epoch / step.steps_in_epoch, measure=True)
-
-    def _spectrum_due(self, done: int) -> bool:
-        return done % self.specification.spectrum_every == 0 or done == self.specification.epochs
 
     def _record(
         self, epoch: float, *, measure: bool, spectrum: bool = False, report: EpochReport | None = None
@@ -247,7 +245,7 @@ class Run:
         }
         if report is not None:
             names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-            numbers |= {name: getattr(report, name) for name in names}
+            numbers |= {name: getattr(report, name) for name in names} | _optional_numbers(report)
         result = self.tracker.record(epoch, step=training.step, measure=measure, spectrum=spectrum, **numbers)
         if result is not None:
             self.observer.measured(self, result)
@@ -306,5 +304,14 @@ def _training(specification: RunSpecification, conditions: Conditions, train: Im
 
 
 def _epoch_record(report: EpochReport) -> dict[str, Any]:
-    """The realised schedule of one epoch."""
-    return {**report.conditions.record(), "lr": report.lr, "images": report.images, "step": report.step}
+    """The realised schedule of one epoch; `next_epoch` where the phase ended early."""
+    record = {**report.conditions.record(), "lr": report.lr, "images": report.images, "step": report.step}
+    return record | ({"next_epoch": report.next_epoch} if report.skipped_epochs else {})
+
+
+def _optional_numbers(report: EpochReport) -> dict[str, float]:
+    """What only some trainings measure; a row without it is NaN in the file."""
+    numbers = {} if report.fisher_penalty is None else {"fisher_penalty": report.fisher_penalty}
+    if report.gradient_norms is not None:
+        numbers |= {f"gradient_norm_{name}": norm for name, norm in report.gradient_norms._asdict().items()}
+    return numbers

@@ -1,6 +1,8 @@
 """What a specification names: the images, the model, the probe sets."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -8,20 +10,39 @@ from fisherkit.conditions import apply_deficits
 from fisherkit.images import ImageSet, load_images
 from fisherkit.models import build_model
 from fisherkit.studies.specification import RunSpecification
-from fisherkit.training import derive_seed
+from fisherkit.training import derive_seed, fraction_members
 
 
 def load_sets(specification: RunSpecification, *, notice: Callable[[str], None]) -> tuple[ImageSet, ImageSet]:
-    """Training and test images, cut to the counts asked for."""
+    """Training and test images, cut to the counts asked for.
+
+    With `held_out` the test images are that share of the official training images, classes in proportion, and the
+    others are those to train on: the same for every run, whatever its seed, so that runs that differ in the seed, and
+    the arms of a study, are tested on the same images and none of them has trained on these.
+    """
     train, test = load_images(specification.data, data_dir=specification.data_dir)
     for text in dict.fromkeys((*train.notices, *test.notices)):
         notice(text)
+    if specification.held_out is not None:
+        train, test = _split(train, specification.held_out)
     seed = derive_seed(specification.seed, "subset")
     if specification.train_images is not None:
         train = train.subset(specification.train_images, seed=seed)
     if specification.test_images is not None:
         test = test.subset(specification.test_images, seed=seed)
     return train, test
+
+
+def _split(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:
+    """The images without that share of them, and the share."""
+    if not 0 < math.floor(share * len(images) + 0.5) < len(images):
+        raise ValueError(
+            f"held_out must take at least 1 of the {len(images):,} training images, and leave 1; got {share!r}."
+        )
+    seed = derive_seed(0, "held_out")
+    held_out = fraction_members(images.labels, share, classes=len(images.classes), seed=seed)
+    rest, kept = (images.select(torch.nonzero(members).flatten()) for members in (~held_out, held_out))
+    return rest, replace(kept, name=f"{images.name}, held out")
 
 
 def model_builder(specification: RunSpecification, images: ImageSet) -> Callable[[int], torch.nn.Module]:

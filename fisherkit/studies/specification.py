@@ -9,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from fisherkit.conditions import Conditions
 from fisherkit.fisher.vectors import Estimator
 from fisherkit.studies.cadence import Cadence
-from fisherkit.training import TrainingOptions, derive_seed, paper_defaults
+from fisherkit.training import TrainingOptions, check_phases, derive_seed, paper_defaults
 
 PROBES = ("train", "test", "deficit")
 # where the images lie, of which the file has digests; memory, which decides nothing but the images in a pass, of which
 # the file has the number
-_NOT_IDENTITY = {"data_dir", "max_memory"}
-_OF_THE_SPECTRUM = ("spectrum", "spectrum_every", "spectrum_images")  # without one a run is what it was before them
+OF_THE_MACHINE = {"data_dir", "max_memory"}
+_OF_THE_SPECTRUM = ("spectrum", "spectrum_every", "spectrum_images")
+# options that came later, in groups: while all of a group are at their defaults, a run is what it was before them
+_LATER = (_OF_THE_SPECTRUM, ("held_out",), ("fisher_penalty",), ("stop_accuracy",), ("gradient_norms",))
 
 MOST_EIGENVALUES = 1000  # of a layer; each is a variable of the run file
 Texts = tuple[str, ...]
@@ -34,6 +36,7 @@ class RunSpecification(BaseModel):
     data_dir: str | None = None
     train_images: Count | None = None
     test_images: Count | None = None
+    held_out: float | None = None
     epochs: Count
     batch_size: Count = 128
     optimizer: str = "sgd"
@@ -45,6 +48,9 @@ class RunSpecification(BaseModel):
     augment: Texts = ()
     fraction: Texts = ()
     event: Texts = ()
+    fisher_penalty: str | None = None
+    stop_accuracy: float | None = None
+    gradient_norms: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     probe: Annotated[Texts, Field(min_length=1)] = ("train",)
     probe_images: Count = 1000
@@ -66,9 +72,12 @@ class RunSpecification(BaseModel):
     @property
     def identity(self) -> str:
         """16 hexadecimal digits that two runs share only when they are the same run."""
-        unused = _OF_THE_SPECTRUM if self.spectrum is None else ()
-        text = self.model_dump_json(exclude={*_NOT_IDENTITY, *unused})
+        unused = [name for group in _LATER if not any(map(self._chosen, group)) for name in group]
+        text = self.model_dump_json(exclude={*OF_THE_MACHINE, *unused})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _chosen(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def name(self) -> str:
@@ -99,6 +108,9 @@ class RunSpecification(BaseModel):
             channels_last=self.channels_last,
             refresh_batchnorm=self.refresh_batchnorm,
             seed=self.seed,
+            fisher_penalty=self.fisher_penalty,
+            stop_accuracy=self.stop_accuracy,
+            gradient_norms=self.gradient_norms,
         )
 
     def fisher_options(self) -> dict[str, Any]:
@@ -118,7 +130,7 @@ class RunSpecification(BaseModel):
 
     def differing_options(self, other: "RunSpecification") -> list[str]:
         """`--lr 0.1 (here 0.05)` for every option in which another run differs."""
-        mine, theirs = self.model_dump(exclude=_NOT_IDENTITY), other.model_dump(exclude=_NOT_IDENTITY)
+        mine, theirs = self.model_dump(exclude=OF_THE_MACHINE), other.model_dump(exclude=OF_THE_MACHINE)
         return [
             f"--{name.replace('_', '-')} {_shown(theirs[name])} (this command: {_shown(mine[name])})"
             for name in mine
@@ -141,11 +153,11 @@ def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **opt
     merged = {**defaults, **given}
     length = _length(epochs, clean_epochs, Conditions.parse(deficits=merged.get("deficit", ())))
     specification = RunSpecification(epochs=length, **merged)
-    specification.conditions()
-    specification.training()
+    check_phases(specification.conditions(), specification.training())
     Cadence.parse(specification.every)
     Estimator(specification.estimator, specification.draws)
     _check_windows(specification)
+    _check_held_out(specification)
     _check_probes(specification)
     _check_spectrum(specification)
     return specification
@@ -176,6 +188,14 @@ def _check_windows(specification: RunSpecification) -> None:
                 )
 
 
+def _check_held_out(specification: RunSpecification) -> None:
+    share = specification.held_out
+    if share is not None and not 0 < share < 1:
+        raise ValueError(
+            f"held_out must be above 0 and below 1, a share of the official training images; got {share!r}."
+        )
+
+
 def _check_probes(specification: RunSpecification) -> None:
     for probe in specification.probe:
         if probe not in PROBES:
@@ -187,7 +207,7 @@ def _check_probes(specification: RunSpecification) -> None:
 def _check_spectrum(specification: RunSpecification) -> None:
     """Options that would change nothing."""
     for name in _OF_THE_SPECTRUM[1:] if specification.spectrum is None else ():
-        if getattr(specification, name) != RunSpecification.model_fields[name].default:
+        if specification._chosen(name):
             raise ValueError(f"{name} needs spectrum, the number of eigenvalues of each layer to record; got None.")
 
 

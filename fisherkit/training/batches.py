@@ -100,6 +100,18 @@ def fraction_members(
     return member
 
 
+def old_and_new_images(
+    labels: Int64[Tensor, "images"], *, before: float, now: float, classes: int, seed: int
+) -> tuple[Int64[Tensor, "old"], Int64[Tensor, "new"]]:
+    """The images of a fraction that were, and that were not, in a smaller one before; classes in proportion in each.
+
+    So are those of every prefix of the two.
+    """
+    order = _proportional_order(labels, classes=classes, seed=seed)
+    old, all_now = (used_images(len(labels), fraction) for fraction in (before, now))
+    return order[:old], order[old:all_now]
+
+
 def _proportional_order(labels: Tensor, *, classes: int, seed: int) -> Tensor:
     """An order of all images whose every prefix has the classes in proportion.
 

@@ -17,17 +17,27 @@ from fisherkit.training.augmentation import draw_augmentation
 from fisherkit.training.batches import EpochBatches, batch_bounds, epoch_order, fraction_members, used_images
 from fisherkit.training.determinism import own_random_numbers
 from fisherkit.training.evaluation import autocast, checked_logits, evaluate, refreshed_batchnorm
+from fisherkit.training.gradient_norms import GradientNorms, norms_at_start
 from fisherkit.training.options import TrainingOptions
+from fisherkit.training.penalty import PenaltyTerm
 from fisherkit.training.preparation import (
     check_conditions,
     check_images,
     lay_out_channels_last,
     make_optimizer,
+    trained_parameters,
 )
 from fisherkit.training.reports import EpochReport, NonFiniteLossError, StepReport
 from fisherkit.training.schedules import learning_rate
 from fisherkit.training.seeds import derive_seed
-from fisherkit.training.state import check_model_state, check_optimizer_state, check_parts, snapshot
+from fisherkit.training.state import (
+    check_course,
+    check_model_state,
+    check_optimizer_state,
+    check_optional_parts,
+    check_parts,
+    snapshot,
+)
 from fisherkit.training.tally import Tally
 
 
@@ -70,6 +80,8 @@ class Training:
         if options.channels_last:
             lay_out_channels_last(self.model)
         self.optimizer = make_optimizer(self.model, options)
+        self._penalty = PenaltyTerm(options.penalty, trained_parameters(self.model), seed=options.seed)
+        self._gradient_norms: GradientNorms | None = None
         self.epoch = 0
         self.step = 0
         self.step_in_epoch = 0
@@ -114,7 +126,7 @@ class Training:
         done = StepReport(self.epoch, self.step, self.step_in_epoch, len(batches))
         if report is not None:
             done = replace(done, report=replace(report, elapsed_s=self.elapsed_s))
-            self.epoch, self.step_in_epoch, self._batches = self.epoch + 1, 0, None
+            self.epoch, self.step_in_epoch, self._batches = report.next_epoch, 0, None
         return done
 
     @contextmanager
@@ -135,7 +147,13 @@ class Training:
         batches = self._batches_under(plan)
         done, self._tally = self._tally, Tally(len(batches), self.device)
         if self.step_in_epoch > 0:
-            self._tally.restore(done.losses, done.correct)
+            self._tally.restore(done.losses, done.correct, done.penalties)
+        elif self.options.gradient_norms:
+            seed, labels = self.options.seed, self.train_images.labels
+            with own_random_numbers(self.device, derive_seed(seed, "gradient_norms", self.epoch)):
+                self._gradient_norms = norms_at_start(
+                    self.model, batches, self.conditions, plan, labels=labels, seed=seed
+                )
         return batches
 
     def _apply_events(self, plan: EpochConditions) -> None:
@@ -144,6 +162,7 @@ class Training:
                 assert self._fresh_model is not None  # checked at construction
                 event.apply(self.model, self._fresh_model(derive_seed(self.options.seed, "perturb", self.epoch)))
                 self.optimizer.state.clear()  # momenta of weights that are no more
+                self._penalty.gradient = None
 
     def _batches_under(self, plan: EpochConditions) -> EpochBatches:
         seed, images = self.options.seed, len(self.train_images)
@@ -176,12 +195,14 @@ class Training:
         if not self.model.training:
             self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device, self.options.precision):
+        with autocast(self.device, self.options.precision), self._penalty.forward(self.step):
             logits = checked_logits(self.model(inputs), self.train_images)
         loss = F.cross_entropy(logits.float(), labels)
+        penalty = self._penalty.compute(logits.float(), self.step)
         loss.backward()
+        self._penalty.apply()
         self.optimizer.step()
-        self._tally.add(self.step_in_epoch, loss.detach(), (logits.argmax(1) == labels).sum())
+        self._tally.add(self.step_in_epoch, loss.detach(), (logits.argmax(1) == labels).sum(), penalty)
         self.step += 1
         self.step_in_epoch += 1
 
@@ -206,7 +227,18 @@ class Training:
             conditions=plan,
             images=len(batches.order),
             elapsed_s=self.elapsed_s,
+            next_epoch=self._next_epoch(train_accuracy),
+            fisher_penalty=self._tally.mean_penalty(),
+            gradient_norms=self._gradient_norms,
         )
+
+    def _next_epoch(self, train_accuracy: float) -> int:
+        """The epoch after, or where the phase ends when its images are learned."""
+        wanted = self.options.stop_accuracy
+        if wanted is None or train_accuracy < wanted:
+            return self.epoch + 1
+        phase = self.conditions.next_phase(self.epoch)
+        return self.options.epochs if phase is None else min(phase, self.options.epochs)
 
     def _non_finite(self, which: str, step: int) -> NonFiniteLossError:
         return NonFiniteLossError(which, epoch=self.epoch, step=step, lr=self.lr)
@@ -244,7 +276,19 @@ class Training:
             "elapsed_s": self.elapsed_s,
             "optimizer_name": self.options.optimizer,
             **self._course(),
+            **self._optional_parts(),
         }
+
+    def _optional_parts(self) -> dict[str, Any]:
+        done = self.step_in_epoch
+        parts: dict[str, Any] = {}
+        if self._penalty.penalty is not None:
+            parts["penalties"] = snapshot(self._tally.penalties) if done else {}
+        if self._penalty.gradient is not None:
+            parts["penalty_gradient"] = snapshot(self._penalty.gradient)
+        if done and self._gradient_norms is not None:
+            parts["gradient_norms"] = list(self._gradient_norms)
+        return parts
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a snapshot back; nothing has changed when an error is raised.
@@ -258,7 +302,10 @@ class Training:
         """
         check_parts(state)
         check_model_state(state["model"], self.model)
-        self._check_course(state)
+        used = used_images(len(self.train_images), self.conditions.at(state["epoch"]).fraction)
+        steps = len(batch_bounds(used, self.options.batch_size))
+        check_course(state, self.options, self._course(state["epoch"]), steps=steps)
+        check_optional_parts(state, self._penalty.parameters)
         check_optimizer_state(state["optimizer"], self.optimizer, name=self.options.optimizer)
         self.model.load_state_dict(state["model"])
         groups = self.optimizer.state_dict()["param_groups"]
@@ -267,7 +314,10 @@ class Training:
         self.elapsed_s = state["elapsed_s"]
         self._batches = None
         self._tally = Tally(self.step_in_epoch, self.device)
-        self._tally.restore(state["losses"], state["correct"])
+        self._tally.restore(state["losses"], state["correct"], state.get("penalties", {}))
+        self._penalty.restore(state.get("penalty_gradient"))
+        norms = state.get("gradient_norms")
+        self._gradient_norms = None if norms is None else GradientNorms(*norms)
 
     def _course(self, epoch: int | None = None) -> dict[str, Any]:
         """What the steps of an epoch, the current one unless given, are made of; must not change within it."""
@@ -276,25 +326,5 @@ class Training:
             "batch_size": self.options.batch_size,
             "train_images": self.train_images.digest,
             "conditions": self.conditions.at(self.epoch if epoch is None else epoch).record(),
+            "fisher_penalty": str(self.options.penalty or ""),
         }
-
-    def _check_course(self, state: Mapping[str, Any]) -> None:
-        """Raise ValueError unless this training can go on where the state stopped."""
-        epochs, name, epoch, done = self.options.epochs, self.options.optimizer, state["epoch"], state["step_in_epoch"]
-        if state["optimizer_name"] != name:
-            raise ValueError(
-                f"optimizer must be {state['optimizer_name']!r}, as in the saved training; got {name!r}. "
-                "To change it, load only the model."
-            )
-        if epoch + (done > 0) > epochs:
-            raise ValueError(f"epochs must be at least the {epoch + (done > 0)} already begun; got {epochs!r}.")
-        for part, value in self._course(epoch).items() if done else ():
-            if state[part] != value:
-                raise ValueError(
-                    f"{part} must be {state[part]!r}, as in the saved training, until epoch {epoch} ends; "
-                    f"got {value!r}. Continue with the same options, or branch off between epochs."
-                )
-        used = used_images(len(self.train_images), self.conditions.at(epoch).fraction)
-        steps = len(batch_bounds(used, self.options.batch_size))
-        if done >= steps:
-            raise ValueError(f"step_in_epoch of the state must be below {steps}, the steps of an epoch; got {done!r}.")

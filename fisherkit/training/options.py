@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fisherkit.training.penalty import FisherPenalty
 from fisherkit.training.schedules import Schedule, parse_schedule
 
 OPTIMIZERS: tuple[str, ...] = ("sgd", "adam")
@@ -21,6 +22,12 @@ class TrainingOptions:
     With `refresh_batchnorm` every evaluation first takes batch-norm statistics anew over the clean training
     images, as the papers' later code does; the training itself does not see them.
 
+    `fisher_penalty` ("0.1:10") is a term of the loss: see `FisherPenalty`. With `stop_accuracy` a phase, a stretch of
+    epochs in which no `fraction` starts or stops, ends after the first epoch whose training accuracy reaches it:
+    training goes on at the first epoch of the next phase, or ends after the last. Epochs keep their numbers, so that
+    windows and learning rate are those of the schedule. With `gradient_norms` the loss gradient on old and new images
+    is measured at the start of every epoch of a phase that has images which the phase before had not.
+
     Raises:
         ValueError: A value is out of its range; the message names it.
     """
@@ -35,6 +42,9 @@ class TrainingOptions:
     channels_last: bool = True
     refresh_batchnorm: bool = False
     seed: int = 0
+    fisher_penalty: str | None = None
+    stop_accuracy: float | None = None
+    gradient_norms: bool = False
 
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs, least=1)
@@ -47,11 +57,20 @@ class TrainingOptions:
         if not (_is_number(self.momentum) and 0 <= self.momentum < 1):
             raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum!r}.")
         parse_schedule(self.lr_schedule)
+        if self.fisher_penalty is not None:
+            FisherPenalty.parse(self.fisher_penalty)
+        if self.stop_accuracy is not None and not (_is_number(self.stop_accuracy) and 0 < self.stop_accuracy <= 1):
+            raise ValueError(f"stop_accuracy must be above 0 and at most 1; got {self.stop_accuracy!r}.")
 
     @property
     def schedule(self) -> Schedule:
         """The learning-rate schedule that `lr_schedule` names."""
         return parse_schedule(self.lr_schedule)
+
+    @property
+    def penalty(self) -> FisherPenalty | None:
+        """The penalty that `fisher_penalty` names."""
+        return None if self.fisher_penalty is None else FisherPenalty.parse(self.fisher_penalty)
 
 
 def _is_number(value: Any) -> bool:

@@ -30,6 +30,7 @@ def check_conditions(
 ) -> None:
     """Raise ValueError unless every condition can be imposed on this training."""
     conditions.check(train)
+    check_phases(conditions, options)
     for fraction in conditions.fraction:
         used_images(len(train), fraction.value)
     for event in conditions.events:
@@ -45,14 +46,42 @@ def check_conditions(
             )
 
 
+def check_phases(conditions: Conditions, options: TrainingOptions) -> None:
+    """Raise ValueError where phases that end early would skip an event, or where no phase has new images."""
+    for event in conditions.events if options.stop_accuracy is not None else ():
+        if isinstance(event, ShrinkPerturb) and event.epoch not in conditions.phase_starts:
+            starts = ", ".join(map(str, conditions.phase_starts))
+            raise ValueError(
+                f"event {str(event)!r} must be at the first epoch of a phase ({starts}) with stop_accuracy: a phase "
+                "that ends early would skip it. Move it to where a fraction starts or stops."
+            )
+    if options.gradient_norms and not any(_has_new_images(conditions, epoch) for epoch in range(options.epochs)):
+        fractions = " ".join(str(fraction) for fraction in conditions.fraction) or "none"
+        raise ValueError(
+            "gradient_norms needs images that come in during the training: a fraction that grows or ends before "
+            f"epoch {options.epochs}, for example 0.5:0-{max(options.epochs // 2, 1)}; got {fractions}."
+        )
+
+
+def _has_new_images(conditions: Conditions, epoch: int) -> bool:
+    """Whether the epoch's phase has images that the phase before had not."""
+    before = conditions.fraction_before(epoch)
+    return before is not None and before < conditions.at(epoch).fraction
+
+
 def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
     """SGD or Adam over the parameters that require gradients; lr and weight decay are set every epoch."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = trained_parameters(model)
     if not parameters:
         raise ValueError("model must have a parameter with requires_grad=True; got none.")
     if options.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=options.lr, betas=(options.momentum, 0.999))
     return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum)
+
+
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Those that require gradients."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def lay_out_channels_last(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fisherkit.conditions import EpochConditions
+from fisherkit.training.gradient_norms import GradientNorms
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,11 @@ class EpochReport:
     each with the weights of its step; test loss and accuracy are those of the clean test images in evaluation
     mode after the epoch. Losses are in nats, accuracies from 0 to 1. `elapsed_s` is the time spent in training
     and evaluation since the start of the run, over all its sessions, without what was done between the steps.
+
+    `next_epoch` is where training goes on: beyond the following epoch where the phase has ended early, and the number
+    of epochs at the end of the run. `fisher_penalty` is the mean of the penalty, without its factor, over the steps
+    that computed it (None: none did). `gradient_norms` are those at the start of the epoch, after its events (None:
+    not asked for).
     """
 
     epoch: int
@@ -27,6 +33,14 @@ class EpochReport:
     conditions: EpochConditions
     images: int
     elapsed_s: float
+    next_epoch: int
+    fisher_penalty: float | None = None
+    gradient_norms: GradientNorms | None = None
+
+    @property
+    def skipped_epochs(self) -> int:
+        """The epochs that are not run, because the phase has ended early."""
+        return self.next_epoch - self.epoch - 1
 
 
 @dataclass(frozen=True)

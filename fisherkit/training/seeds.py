@@ -14,6 +14,9 @@ Purpose = Literal[
     "statistics",
     "fisher",
     "subset",
+    "penalty",
+    "held_out",
+    "gradient_norms",
 ]
 
 
