@@ -36,18 +36,20 @@ class Progress(Observer):
             transient=True,
         )
         self.task = self.bar.add_task("", total=1.0, epoch="", text="")
-        self.fisher, self.began, self.first_epoch = "", time.monotonic(), 0
+        self.fisher, self.began, self.ran = "", time.monotonic(), 0
         self.noted: set[str] = set()
 
     def started_text(self, run: "Run", resumed_at: int | None) -> str:
         """What is about to happen."""
         begin = "starts" if resumed_at is None else f"goes on at epoch {run.training.epoch}, step {resumed_at}"
         images = f"{len(run.training.train_images):,} training images"
+        if run.specification.held_out is not None:
+            images += f" (tested on {len(run.training.test_images):,} held out)"
         return f"{self.folder} {begin}: {self.epochs} epochs of {images} on {run.specification.device}"
 
     def started(self, run: "Run", *, resumed_at: int | None) -> None:
         """Say where the run is."""
-        self.began, self.first_epoch = time.monotonic(), run.training.epoch
+        self.began, self.ran = time.monotonic(), 0
         self._say(self.started_text(run, resumed_at))
 
     def measured(self, run: "Run", result: "FisherTrace") -> None:
@@ -67,7 +69,10 @@ class Progress(Observer):
 
     def epoch_ended(self, run: "Run", report: "EpochReport") -> None:
         """One line for the epoch."""
-        self._say(f"{self.line(report)}{self._left(report.epoch + 1)}")
+        self.ran += 1
+        self._say(f"{self.line(report)}{self._left(report.next_epoch)}")
+        if report.skipped_epochs:
+            self._say(self.phase_end(report))
 
     def line(self, report: "EpochReport") -> str:
         """The numbers of an epoch."""
@@ -78,11 +83,18 @@ class Progress(Observer):
             + (f"  [{deficits}]" if deficits else "")
         )
 
-    def _left(self, done: int) -> str:
-        here = done - self.first_epoch
-        if done >= self.epochs or here < 1:
+    def phase_end(self, report: "EpochReport") -> str:
+        """Where training goes on when a phase has ended early."""
+        then = f"goes on with epoch {report.next_epoch + 1}" if report.next_epoch < self.epochs else "ends"
+        return (
+            f"train accuracy {report.train_accuracy:.1%} reaches --stop-accuracy: the phase ends and the run {then}; "
+            f"epochs left out: {report.skipped_epochs}"
+        )
+
+    def _left(self, next_epoch: int) -> str:
+        if next_epoch >= self.epochs:
             return ""
-        seconds = (time.monotonic() - self.began) / here * (self.epochs - done)
+        seconds = (time.monotonic() - self.began) / self.ran * (self.epochs - next_epoch)
         return f"  about {_duration(seconds)} left"
 
     def notice(self, text: str) -> None:

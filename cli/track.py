@@ -60,6 +60,13 @@ def _repeated(command: Any) -> Any:
 @model_options
 @click.option("--train-images", type=click.IntRange(min=1), help="Use so many training images, class-balanced.")
 @click.option("--test-images", type=click.IntRange(min=1), help="Use so many test images, class-balanced.")
+@click.option(
+    "--held-out",
+    type=float,
+    metavar="SHARE",
+    help="Test on this share of the training images (0.3333), the same for every seed, instead of the test set; they "
+    "are not trained on.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Length of the run.  [default: 20 after the deficit]")
 @click.option("--clean-epochs", type=click.IntRange(min=1), help="Length after the last deficit ends.")
 @_repeated
@@ -68,6 +75,24 @@ def _repeated(command: Any) -> Any:
 @click.option("--lr", type=float, help="Learning rate.  [default: the paper's for the model]")
 @click.option("--lr-schedule", help="exponential(0.97), step(0.1,30), cosine, constant.  [default: the paper's]")
 @click.option("--momentum", type=float, help="[default: the paper's]")
+@click.option(
+    "--fisher-penalty",
+    metavar="ALPHA[:EVERY[:held]]",
+    help="Add ALPHA times the squared norm of the batch's mean score, with labels drawn from the model, to the loss of "
+    "every 10th step, or EVERY-th; with held its gradient is added in the steps between too.",
+)
+@click.option(
+    "--stop-accuracy",
+    type=float,
+    metavar="A",
+    help="End a phase, the epochs between two starts or stops of --fraction, once an epoch's training accuracy reaches "
+    "A (0.99): the next phase follows at once, or the run ends.",
+)
+@click.option(
+    "--gradient-norms",
+    is_flag=True,
+    help="Record the loss gradient's norm on old and on new images while --fraction has brought in new ones.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @probe_options
 @click.option("--every", default="1", show_default=True, help="When to measure: epochs (1), 50steps, or log.")
