@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Int64
 
 SCHEMA_VERSION = 1
+STUDY_SCHEMA_VERSION = 1
+STUDY_CONTENT = "study"  # the attribute `content` of a study file
 CONVENTIONS = "CF-1.11"
 # how netCDF marks a dimension that has no variable of its own; the length follows, 10 wide
 NOT_A_VARIABLE = "This is a netCDF dimension but not a netCDF variable."

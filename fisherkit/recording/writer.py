@@ -4,7 +4,6 @@ What a publication costs and how a full disk is met: see `RunFile`.
 """
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,27 +13,20 @@ import h5py
 import numpy as np
 
 from fisherkit.errors import RunRefused, UnreadableFile
-from fisherkit.recording import layout
+from fisherkit.recording import hdf5, layout
 from fisherkit.recording.reader import read
 from fisherkit.recording.rows import Rows
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.storage import atomic_write
 
-_ROWS_PER_CHUNK = 1024
 _LARGEST_SHARE = 0.01  # of the run's time that publications may take
 _NOTICE_EVERY_S = 60.0
 _CLOSE_RETRIES_S = 60.0
-# level 1: the noise in the mantissas does not shrink further at higher levels (measured: 0.3 % at level 4)
-_FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 
 
 def to_bytes(trajectory: Trajectory) -> bytes:
-    """The run file of a trajectory; equal trajectories give equal bytes.
-
-    The image is made in memory. `libver` v108 is what ncdump, netCDF-Java and older HDF5 still open.
-    """
-    options = {"driver": "core", "backing_store": False, "libver": ("v108", "v108")}
-    with h5py.File(uuid.uuid4().hex, "w", track_order=False, **options) as file:
+    """The run file of a trajectory, an image made in memory; equal trajectories give equal bytes."""
+    with hdf5.new_image() as file:
         _write_scales(file, trajectory)
         _write_array(file, "parameters", trajectory.parameters, ("layer",))
         for name, array in sorted(trajectory.series.items()):
@@ -44,37 +36,24 @@ def to_bytes(trajectory: Trajectory) -> bytes:
             _write_array(file, name, array, ("time", "layer"))
             file[name].attrs["coordinates"] = " ".join(present)
         file.attrs["Conventions"] = layout.CONVENTIONS
-        for name, value in layout.encode_attributes(trajectory.attributes).items():
-            file.attrs[name] = value
+        hdf5.write_attributes(file, layout.encode_attributes(trajectory.attributes))
         arrays = {**trajectory.variables, **trajectory.series}
         file.attrs["sha256"] = layout.digest(trajectory.layers, trajectory.parameters, arrays, trajectory.attributes)
-        file.flush()
-        return bytes(file.id.get_file_image())
+        return hdf5.image_bytes(file)
 
 
 def _write_scales(file: h5py.File, trajectory: Trajectory) -> None:
-    rows = len(trajectory)
-    # a pure dimension, as netCDF writes it: no values of its own
-    time_scale = file.create_dataset(
-        "time", (rows,), "<f4", maxshape=(None,), chunks=(_ROWS_PER_CHUNK,), fletcher32=True, track_times=False
-    )
-    time_scale.make_scale(f"{layout.NOT_A_VARIABLE}{rows:10d}")
-    # variable length: a fixed-length string crashes ncdump
-    names = file.create_dataset("layer", data=trajectory.layers, dtype=h5py.string_dtype(), track_times=False)
+    hdf5.write_dimension(file, "time", len(trajectory), unlimited=True)
+    names = hdf5.write_text(file, "layer", trajectory.layers)
     names.attrs["long_name"] = layout.describe("layer")["long_name"]
     names.make_scale("layer")
 
 
 def _write_array(file: h5py.File, name: str, array: np.ndarray, axes: tuple[str, ...]) -> None:
-    chunks = (max(1, min(array.shape[0], _ROWS_PER_CHUNK)), *array.shape[1:])
-    limits = (None if axes[0] == "time" else array.shape[0], *array.shape[1:])
-    fill = np.nan if array.dtype.kind == "f" else None
-    options = {"chunks": chunks, "maxshape": limits, "fillvalue": fill, "track_times": False}
-    dataset = file.create_dataset(name, data=array, **options, **_FILTERS)
-    for key, value in layout.describe(name).items():
-        dataset.attrs[key] = value
-    for axis, scale in enumerate(axes):
-        dataset.dims[axis].attach_scale(file[scale])
+    chunks = (max(1, min(array.shape[0], hdf5.ROWS_PER_CHUNK)), *array.shape[1:])
+    unlimited = "time" if axes[0] == "time" else None
+    described = layout.describe(name)
+    hdf5.write_numbers(file, name, array, axes, chunks=chunks, unlimited=unlimited, attributes=described)
 
 
 @runtime_checkable
