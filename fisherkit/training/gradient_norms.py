@@ -80,13 +80,16 @@ def norms_at_start(
 
 def _norm(model: nn.Module, images: ImageSet, *, channels_last: bool) -> float:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    sums = [
+        torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float64))
+        for parameter in parameters
+    ]
     for part in _parts(images):
         with torch.enable_grad(), autocast(part.images.device, "fp32"):
             logits = model(network_input(part.images, part, channels_last=channels_last))
             loss = F.cross_entropy(logits.float(), part.labels, reduction="sum")
             _add(sums, torch.autograd.grad(loss, parameters, allow_unused=True))
-    return float(torch.stack([total.square().sum() for total in sums]).sum().sqrt()) / len(images)
+    return float(torch.stack([total.abs().square().sum() for total in sums]).sum().sqrt()) / len(images)
 
 
 def _add(sums: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

@@ -100,7 +100,8 @@ def penalty_given(
     mean_score = F.cross_entropy(logits, labels)  # minus the mean of log p(yhat | x): the sign goes in the square
     try:
         scores = torch.autograd.grad(mean_score, parameters, create_graph=True, allow_unused=True)
-        value = torch.stack([score.square().sum() for score in scores if score is not None]).sum()
+        _refuse_hidden_errors(scores)
+        value = torch.stack([_real(score).square().sum() for score in scores if score is not None]).sum()
         gradient = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
     except (RuntimeError, NotImplementedError) as error:
         if not any(words in str(error) for words in _NOT_TWICE):
@@ -111,6 +112,28 @@ def penalty_given(
             "operations, or train without --fisher-penalty."
         ) from error
     return value.detach(), gradient
+
+
+def _refuse_hidden_errors(scores: Sequence[Tensor | None]) -> None:
+    """Raise RuntimeError where the graph has a function that was marked to be differentiated once.
+
+    torch puts an error node in its place, off the way to the parameters: torch.autograd.grad does not come by it, and
+    would leave out, without a word, what flows through the function.
+    """
+    todo = [score.grad_fn for score in scores if score is not None and score.grad_fn is not None]
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("a function marked with @once_differentiable.")
+        following = {other for other, _ in node.next_functions if other is not None} - seen
+        seen |= following
+        todo += following
+
+
+def _real(score: Tensor) -> Tensor:
+    """A complex parameter is two real ones."""
+    return torch.view_as_real(score) if score.is_complex() else score
 
 
 def add_to_gradients(parameters: Sequence[Tensor], gradient: Sequence[Tensor | None], *, alpha: float) -> None:
