@@ -17,6 +17,7 @@ _HOMES = {
     "fisher_traces": "fisherkit.fisher",
     "load_images": "fisherkit.images",
     "read": "fisherkit.recording",
+    "read_study": "fisherkit.recording",
     "verify": "fisherkit.fisher",
 }
 _ROOMS = ("analysis", "conditions", "fisher", "images", "models", "plots", "recording", "studies", "training")
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fisherkit.recording import FisherTracker as FisherTracker
     from fisherkit.recording import Trajectory as Trajectory
     from fisherkit.recording import read as read
+    from fisherkit.recording import read_study as read_study
 
 
 def __getattr__(name: str) -> Any:

@@ -4,13 +4,28 @@ from typing import TYPE_CHECKING, Any
 
 from fisherkit.recording.layout import SCHEMA_VERSION
 from fisherkit.recording.reader import from_bytes, read
+from fisherkit.recording.study import ArmRecord, RunRecord, StudyRecord
+from fisherkit.recording.study_file import read_study, study_to_bytes
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.recording.writer import RunFile, to_bytes
 
 if TYPE_CHECKING:
     from fisherkit.recording.tracker import FisherTracker as FisherTracker
 
-__all__ = ["SCHEMA_VERSION", "FisherTracker", "RunFile", "Trajectory", "from_bytes", "read", "to_bytes"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ArmRecord",
+    "FisherTracker",
+    "RunFile",
+    "RunRecord",
+    "StudyRecord",
+    "Trajectory",
+    "from_bytes",
+    "read",
+    "read_study",
+    "study_to_bytes",
+    "to_bytes",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ its structure checked before any of its data is read.
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ def write_dimension(file: h5py.File, name: str, length: int, *, unlimited: bool)
 
 def write_text(file: h5py.File, name: str, texts: Any) -> h5py.Dataset:
     """Text of variable length, for a fixed-length string crashes ncdump."""
-    return file.create_dataset(name, data=texts, dtype=h5py.string_dtype(), track_times=False)
+    array = np.asarray(texts, dtype=object)
+    empty = {"chunks": (1,) * array.ndim, "maxshape": tuple(n or None for n in array.shape)} if not array.size else {}
+    return file.create_dataset(name, data=array, dtype=h5py.string_dtype(), track_times=False, **empty)
 
 
 def write_numbers(
@@ -76,11 +78,11 @@ def write_numbers(
     axes: Sequence[str],
     *,
     chunks: tuple[int, ...],
-    unlimited: str | None = None,
+    unlimited: Collection[str] = (),
     attributes: Mapping[str, Any],
 ) -> None:
     """Numbers, compressed, each axis with its scale; NaN where a float was never written."""
-    limits = tuple(None if axis == unlimited else length for axis, length in zip(axes, array.shape, strict=True))
+    limits = tuple(None if axis in unlimited else length for axis, length in zip(axes, array.shape, strict=True))
     fill = np.nan if array.dtype.kind == "f" else None
     options = {"chunks": chunks, "maxshape": limits, "fillvalue": fill, "track_times": False}
     dataset = file.create_dataset(name, data=array, **options, **_COMPRESSION)

@@ -64,15 +64,15 @@ def check_name(name: str, kind: str) -> None:
         raise ValueError(f"{kind} name must not be one of {', '.join(sorted(reserved))}; got {name!r}.")
 
 
-def check_layers(layers: Iterable[str]) -> tuple[str, ...]:
-    """The layer names as a tuple; they must be different, not empty, and text that a file can hold."""
-    names = tuple(layers)
+def check_labels(labels: Iterable[str], kind: str = "layers") -> tuple[str, ...]:
+    """The names of layers (or arms) as a tuple: different, not empty, and text that a file can hold."""
+    names = tuple(labels)
     for name in names:
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_LAYER or not _is_plain_text(name):
-            raise ValueError(f"layers must be names of 1 to {_LONGEST_LAYER} UTF-8 characters; got {name!r}.")
+            raise ValueError(f"{kind} must be names of 1 to {_LONGEST_LAYER} UTF-8 characters; got {name!r}.")
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated or not names:
-        raise ValueError(f"layers must be at least one name, each once; got {repeated or names!r}.")
+        raise ValueError(f"{kind} must be at least one name, each once; got {repeated or names!r}.")
     return names
 
 
@@ -191,6 +191,11 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     return isinstance(value, float) or (isinstance(value, str) and value != "" and _is_plain_text(value))
+
+
+def plain_text(text: str) -> str:
+    """The text without what HDF5 cannot hold."""
+    return "".join(letter if _is_plain_text(letter) else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _is_plain_text(text: str) -> bool:

@@ -15,7 +15,7 @@ class Rows:
     """The rows of one run in growing arrays; a name that comes later is NaN (flags: 0) in the rows before."""
 
     def __init__(self, layers: Sequence[str], parameters: np.ndarray) -> None:
-        self.layers = layout.check_layers(layers)
+        self.layers = layout.check_labels(layers)
         self.parameters = parameters
         self._capacity = _FIRST_CAPACITY
         self._count = 0

@@ -36,7 +36,7 @@ class Trajectory:
     attributes: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        layers = layout.check_layers(self.layers)
+        layers = layout.check_labels(self.layers)
         self._check_names()
         rows, count = len(self.series["step"]), len(layers)
         series = {n: _frozen(n, a, layout.series_dtype(n), (rows,)) for n, a in self.series.items()}

@@ -51,9 +51,8 @@ def _write_scales(file: h5py.File, trajectory: Trajectory) -> None:
 
 def _write_array(file: h5py.File, name: str, array: np.ndarray, axes: tuple[str, ...]) -> None:
     chunks = (max(1, min(array.shape[0], hdf5.ROWS_PER_CHUNK)), *array.shape[1:])
-    unlimited = "time" if axes[0] == "time" else None
     described = layout.describe(name)
-    hdf5.write_numbers(file, name, array, axes, chunks=chunks, unlimited=unlimited, attributes=described)
+    hdf5.write_numbers(file, name, array, axes, chunks=chunks, unlimited=("time",), attributes=described)
 
 
 @runtime_checkable
