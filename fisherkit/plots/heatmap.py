@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from fisherkit.plots import windows
@@ -46,13 +46,12 @@ def heatmap(
     Raises:
         ValueError: An unknown variable or scale, no rows, nothing positive to draw.
     """
-    runs = several(trajectories)
-    if scale not in get_args(Scale):
-        raise ValueError(f"scale must be one of {', '.join(get_args(Scale))}; got {scale!r}.")
-    panels = [_panel(run, variable, scale, layers) for run in runs]
-    norm = _norm(panels, scale)
+    maps = heatmaps(several(trajectories), variable=variable, scale=scale, titles=titles, layers=layers)
     with style():
-        return _draw(panels, norm, run_titles(runs, titles), _colour_label(variable, scale))
+        figure = new_figure(*maps.size)
+        set_gaps(figure, h_pad=0.02, w_pad=0.03, wspace=0.02)
+        maps.draw(figure)
+        return figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,31 +118,82 @@ def _colour_label(variable: str, scale: Scale) -> str:
     }[scale]
 
 
-def _draw(panels: Sequence[_Panel], norm: Normalize, titles: Sequence[str], colour_label: str) -> Figure:
-    same_layers = len({panel.layers for panel in panels}) == 1
-    bars = [windows.bars(panel.windows, panel.limits, _PANEL_INCHES - 0.2) for panel in panels]
-    lanes = max(windows.lane_count(placed) for placed in bars)
-    accuracy = any(_accuracies(panel.run) for panel in panels)
-    map_inches = min(max(max(len(p.layers) for p in panels) * _LAYER_INCHES, 1.6), _MOST_LABELS * _LAYER_INCHES)
-    heights = [_ACCURACY_INCHES * accuracy, lanes * windows.LANE_INCHES, map_inches]
-    kept = [height for height in heights if height]
-    label_inches = _label_inches(panels) * (1 if same_layers else len(panels))
-    figure = new_figure(_PANEL_INCHES * len(panels) + label_inches + 0.9, sum(kept) + 0.75)
-    set_gaps(figure, h_pad=0.02, w_pad=0.03, wspace=0.02)
-    grid = figure.subplots(len(kept), len(panels), sharex="col", squeeze=False, gridspec_kw={"height_ratios": kept})
-    for column, panel in enumerate(panels):
-        above = list(grid[:-1, column])
-        _draw_map(grid[-1, column], panel, norm, named=column == 0 or not same_layers)
-        if accuracy:
-            _draw_accuracy(above[0], panel, first=column == 0, last=column == len(panels) - 1)
-        if lanes:
-            windows.draw_strip(above[-1], bars[column], lanes, panel.limits)
-        grid[0, column].set_title(title(titles[column], _TITLE_LETTERS), parse_math=False)
-    _add_colour_bar(figure, list(grid[-1]), panels, norm, colour_label)
-    if any(np.isnan(panel.values).any() for panel in panels):
-        note = Patch(facecolor=_MASKED, label="zero or not measured")
-        figure.legend(handles=[note], loc="outside lower right", handlelength=1)
-    return figure
+def heatmaps(
+    runs: Sequence[Trajectory],
+    *,
+    variable: str = "fisher_true",
+    scale: Scale = "trace",
+    titles: Sequence[str] | None = None,
+    layers: Sequence[str] = (),
+    panel_inches: float = _PANEL_INCHES,
+    most_labels: int = _MOST_LABELS,
+) -> "Heatmaps":
+    """What `heatmap` draws, for a figure or a part of one; errors as there."""
+    if scale not in get_args(Scale):
+        raise ValueError(f"scale must be one of {', '.join(get_args(Scale))}; got {scale!r}.")
+    panels = [_panel(run, variable, scale, layers) for run in runs]
+    norm = _norm(panels, scale)
+    colour_label = _colour_label(variable, scale)
+    return Heatmaps(panels, norm, run_titles(runs, titles), colour_label, panel_inches, most_labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmaps:
+    """Panels side by side on one colour scale, with what stands above them and beside."""
+
+    panels: Sequence[_Panel]
+    norm: Normalize
+    titles: Sequence[str]
+    colour_label: str
+    panel_inches: float  # width of each
+    most_labels: int  # of layers; their number sets the largest height
+
+    @property
+    def _same_layers(self) -> bool:
+        return len({panel.layers for panel in self.panels}) == 1
+
+    @property
+    def _bars(self) -> list[list[windows.Bar]]:
+        return [windows.bars(panel.windows, panel.limits, self.panel_inches - 0.2) for panel in self.panels]
+
+    @property
+    def _lanes(self) -> int:
+        return max(windows.lane_count(placed) for placed in self._bars)
+
+    @property
+    def _heights(self) -> list[float]:
+        """Of accuracy, strip and map, in inches; 0 where there is nothing to show."""
+        accuracy = any(_accuracies(panel.run) for panel in self.panels)
+        layers = max(len(panel.layers) for panel in self.panels)
+        map_inches = min(max(layers * _LAYER_INCHES, 1.6), self.most_labels * _LAYER_INCHES)
+        return [_ACCURACY_INCHES * accuracy, self._lanes * windows.LANE_INCHES, map_inches]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height that it needs, in inches."""
+        labels = _label_inches(self.panels) * (1 if self._same_layers else len(self.panels))
+        return self.panel_inches * len(self.panels) + labels + 0.9, sum(self._heights) + 0.75
+
+    def draw(self, figure: Figure | SubFigure) -> None:
+        """Draw it into an empty figure, or a part of one, under fisherkit's style."""
+        accuracy, lanes = self._heights[0] > 0, self._lanes
+        kept = [height for height in self._heights if height]
+        columns = len(self.panels)
+        grid = figure.subplots(len(kept), columns, sharex="col", squeeze=False, gridspec_kw={"height_ratios": kept})
+        for column, panel in enumerate(self.panels):
+            above = list(grid[:-1, column])
+            named = column == 0 or not self._same_layers
+            _draw_map(grid[-1, column], panel, self.norm, named=named, most_labels=self.most_labels)
+            if accuracy:
+                _draw_accuracy(above[0], panel, first=column == 0, last=column == columns - 1)
+            if lanes:
+                windows.draw_strip(above[-1], self._bars[column], lanes, panel.limits)
+            letters = int(_TITLE_LETTERS * self.panel_inches / _PANEL_INCHES)
+            grid[0, column].set_title(title(self.titles[column], letters), parse_math=False)
+        _add_colour_bar(figure, list(grid[-1]), self.panels, self.norm, self.colour_label)
+        if any(np.isnan(panel.values).any() for panel in self.panels):
+            note = Patch(facecolor=_MASKED, label="zero or not measured")
+            figure.legend(handles=[note], loc="outside lower right", handlelength=1)
 
 
 def _label_inches(panels: Sequence[_Panel]) -> float:
@@ -151,7 +201,7 @@ def _label_inches(panels: Sequence[_Panel]) -> float:
     return 0.065 * longest + 0.3
 
 
-def _draw_map(axes: Axes, panel: _Panel, norm: Normalize, *, named: bool) -> None:
+def _draw_map(axes: Axes, panel: _Panel, norm: Normalize, *, named: bool, most_labels: int) -> None:
     count = len(panel.layers)
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=_MASKED)
     borders = np.arange(count + 1) - 0.5
@@ -162,16 +212,16 @@ def _draw_map(axes: Axes, panel: _Panel, norm: Normalize, *, named: bool) -> Non
     windows.outline(axes, panel.windows, bottom=-0.5, top=count - 0.5)
     axes.spines[["top", "right"]].set_visible(True)
     label_epochs(axes)
-    shown = _labelled_rows(count)
+    shown = _labelled_rows(count, most_labels)
     names = [label(panel.layers[row], _LONGEST_NAME) if named else "" for row in shown]
     axes.set_yticks(shown, names, parse_math=False, fontsize=7)
     if named:
         axes.set_ylabel("layer (input → output)", rotation=270, va="top", labelpad=10)
 
 
-def _labelled_rows(count: int) -> list[int]:
+def _labelled_rows(count: int, most: int) -> list[int]:
     """All rows, or so many that their labels do not collide; the first and the last always."""
-    step = -(-count // _MOST_LABELS)
+    step = -(-count // most)
     return [row for row in range(0, count - 1, step) if count - 1 - row >= step] + [count - 1]
 
 
@@ -201,7 +251,7 @@ def _draw_accuracy(axes: Axes, panel: _Panel, *, first: bool, last: bool) -> Non
 
 
 def _add_colour_bar(
-    figure: Figure, maps: Sequence[Axes], panels: Sequence[_Panel], norm: Normalize, colour_label: str
+    figure: Figure | SubFigure, maps: Sequence[Axes], panels: Sequence[_Panel], norm: Normalize, colour_label: str
 ) -> None:
     values = np.concatenate([panel.values.ravel() for panel in panels])
     assert norm.vmin is not None
