@@ -43,6 +43,7 @@ class RunRecord:
             raise ValueError("identity must be that of the run; got ''.")
         for name in self.final:
             layout.check_name(f"final_{name}", "series")
+        object.__setattr__(self, "final", {name: float(value) for name, value in self.final.items()})
         object.__setattr__(self, "message", layout.plain_text(self.message))
         object.__setattr__(self, "specification", json.loads(json.dumps(dict(self.specification), sort_keys=True)))
         if self.trajectory is not None:
@@ -101,6 +102,28 @@ class StudyRecord:
     def controls(self) -> tuple[ArmRecord, ...]:
         """The arms that others are compared with."""
         return tuple(arm for arm in self.arms if arm.control)
+
+    def control_of(self, arm: ArmRecord) -> ArmRecord | None:
+        """What an arm is compared with; None for the control itself, and where there is none.
+
+        Of several controls the one whose group ends as the arm's does after a comma ("control, lr reset" for
+        "blur, lr reset"); else the first without such an ending, else the first.
+        """
+        endings = [(control.group.partition(", ")[2], control) for control in self.controls]
+        same = [(len(end), -k) for k, (end, _) in enumerate(endings) if end and arm.group.endswith(f", {end}")]
+        plain = [k for k, (end, _) in enumerate(endings) if not end]
+        places = [-max(same)[1]] if same else [*plain, *range(len(endings))][:1]
+        found = endings[places[0]][1] if places else None
+        return None if found is None or found.label == arm.label else found
+
+    def losses(self, arm: ArmRecord, name: str = "test_accuracy") -> tuple[float, ...]:
+        """That final number of the control less the arm's, for each seed of which both have finished."""
+        control = self.control_of(arm)
+        pairs = (
+            [] if control is None else [(control.runs[s], arm.runs[s]) for s in sorted(arm.runs) if s in control.runs]
+        )
+        values = (a.final.get(name, np.nan) - b.final.get(name, np.nan) for a, b in pairs)
+        return tuple(value for value in values if np.isfinite(value))
 
     def arm(self, label: str) -> ArmRecord:
         """The arm of that label; a ValueError lists them."""
