@@ -45,8 +45,11 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
     """
     import torch
 
+    from fisherkit.training import keep_freed_memory
+
     from .summary import run_summary
 
+    keep_freed_memory()
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     if not out.parent.is_dir():

@@ -144,9 +144,11 @@ def track(context: click.Context, /, out: Path | None, accept_different_numerics
     )
     from fisherkit.studies import specify
     from fisherkit.studies import track as run
+    from fisherkit.training import keep_freed_memory
 
     from .progress import Progress
 
+    keep_freed_memory()
     sources = {
         name: source.name.lower()
         for name in options

@@ -16,6 +16,7 @@ from fisherkit.training.determinism import deterministic, differing_numerics, nu
 from fisherkit.training.evaluation import evaluate, refreshed_batchnorm
 from fisherkit.training.gradient_norms import GradientNorms, gradient_norms
 from fisherkit.training.loop import Training
+from fisherkit.training.memory import keep_freed_memory
 from fisherkit.training.options import OPTIMIZERS, PRECISIONS, TrainingOptions
 from fisherkit.training.penalty import FisherPenalty
 from fisherkit.training.preparation import check_phases
@@ -46,6 +47,7 @@ __all__ = [
     "fraction_members",
     "gradient_norms",
     "keep_checkpoint",
+    "keep_freed_memory",
     "kept_checkpoint",
     "kept_epochs",
     "learning_rate",
