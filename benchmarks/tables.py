@@ -6,28 +6,36 @@ python benchmarks/tables.py docs/benchmarks/cost-*.json
 import json
 import sys
 from pathlib import Path
+from typing import Any
+
+from timing import EXTRAS
 
 
-def table(path: Path) -> str:
-    """One file's rows as Markdown, with what they depend on."""
+def tables(path: Path) -> list[str]:
+    """The tables of a file as Markdown; it holds one, or several in a list."""
     found = json.loads(path.read_text())
-    memory = any("memory" in row for row in found["rows"])
+    return [markdown(table, path.name) for table in found.get("tables", [found])]
+
+
+def markdown(table: dict[str, Any], file: str) -> str:
+    """One table's rows, with what they depend on."""
+    extras = {key: extra for key, extra in EXTRAS.items() if any(key in row for row in table["rows"])}
     lines = [
-        f"**{found['title']}** ([{path.name}](benchmarks/{path.name}))",
+        f"**{table['title']}** ([{file}](benchmarks/{file}))",
         "",
-        "| | median [range] |" + (" extra memory |" if memory else ""),
-        "|---|---|" + ("---|" if memory else ""),
+        "| | median [range] |" + "".join(f" {heading} |" for heading, _ in extras.values()),
+        "|---|---|" + "---|" * len(extras),
     ]
-    for row in found["rows"]:
+    for row in table["rows"]:
         cells = [row["name"], f"{row['median']:.2f} [{row['min']:.2f}, {row['max']:.2f}]"]
-        cells += [f"{row['memory']:.2f}"] if "memory" in row else []
+        cells += [form.format(row[key]) if key in row else "" for key, (_, form) in extras.items()]
         lines.append(f"| {' | '.join(cells)} |")
-    rounds = {row["n"] for row in found["rows"]}
+    rounds = {row["n"] for row in table["rows"]}
     return "\n".join([*lines, "", f"n = {', '.join(map(str, sorted(rounds)))} interleaved rounds."])
 
 
 def main() -> None:
-    print("\n\n".join(table(Path(name)) for name in sys.argv[1:]))
+    print("\n\n".join(text for name in sys.argv[1:] for text in tables(Path(name))))
 
 
 if __name__ == "__main__":

@@ -77,15 +77,28 @@ def environment() -> dict[str, Any]:
     }
 
 
+# what rows may have beside the ratio: heading, format
+EXTRAS = {
+    "memory": ("extra memory", "{:.2f}"),
+    "images_per_s": ("images/s", "{:,.0f}"),
+    "outside": ("% outside the model", "{:.2f}"),
+}
+
+
+def table_lines(table: dict[str, Any]) -> list[str]:
+    """A table (title, environment, rows) as lines of text."""
+    width = max(len(row["name"]) for row in table["rows"])
+    lines = [table["title"]]
+    for row in table["rows"]:
+        ratio = f"{row['name']:{width}}  {row['median']:7.2f}  [{row['min']:.2f}, {row['max']:.2f}]  n={row['n']}"
+        extras = [f"{heading} {form.format(row[key])}" for key, (heading, form) in EXTRAS.items() if key in row]
+        lines.append("  ".join([ratio, *extras]))
+    return [*lines, json.dumps(table["environment"])]
+
+
 def report(title: str, rows: list[dict[str, Any]], out: Path | None) -> None:
     """Print the rows as a table and write them as JSON with the environment beside them."""
-    print(title)
-    width = max(len(row["name"]) for row in rows)
-    for row in rows:
-        memory = f"  memory {row['memory']:6.2f}" if "memory" in row else ""
-        print(
-            f"{row['name']:{width}}  {row['median']:7.2f}  [{row['min']:.2f}, {row['max']:.2f}]  n={row['n']}{memory}"
-        )
-    print(json.dumps(environment()))
+    table = {"title": title, "environment": environment(), "rows": rows}
+    print("\n".join(table_lines(table)))
     if out is not None:
-        out.write_text(json.dumps({"title": title, "environment": environment(), "rows": rows}, indent=1))
+        out.write_text(json.dumps(table, indent=1))
