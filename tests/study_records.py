@@ -8,6 +8,7 @@ from trajectories import made_up
 from fisherkit.recording import ArmRecord, RunRecord, StudyRecord
 
 NONE = float("nan")
+RULE = {"final_rule": "mean of the last 5 epochs", "final_epochs": 5, "final_statistic": "mean"}
 
 
 def trajectory(epochs: int, *, seed=0, until=0, final=0.8, height=1.0, layers=20):
@@ -124,7 +125,7 @@ PROTOCOLS = {
 
 
 def _study(protocol: str, axis: str, arms, **options) -> StudyRecord:
-    attributes = {"final_rule": "mean of the last 5 epochs", "command": f"fisherkit study {protocol}"}
+    attributes = {**RULE, "command": f"fisherkit study {protocol}"}
     return StudyRecord(protocol, axis, tuple(arms), {"seeds": 3, "time_scale": 1.0, **options}, attributes)
 
 

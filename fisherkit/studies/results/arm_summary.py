@@ -1,0 +1,101 @@
+"""The numbers of each arm of a study: means over its seeds with intervals, verdicts, and how its runs ended."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fisherkit.analysis import bootstrap_interval, concentration, phases
+from fisherkit.analysis.intervals import Interval
+from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
+from fisherkit.recording.study import STATES, RunState
+
+LEVEL = 0.95
+FITTED = 0.95  # train accuracy below which an arm shows nothing about forgetting
+_NONE = Interval(np.nan, np.nan, np.nan, 0)
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm: accuracies of its finished runs, what the trace of all its runs did.
+
+    `loss` is the control's final test accuracy less the arm's, seed by seed; `states` counts its runs; `verdicts`
+    counts what the total Fisher trace of each run did; `last_quarter` is the share of the trace that the last quarter
+    of the layers holds in the end.
+    """
+
+    arm: ArmRecord
+    compared_with: str | None  # label of the control
+    states: Mapping[str, int]
+    test: Interval
+    train: Interval
+    loss: Interval
+    peak_epoch: Interval
+    forgotten: Interval
+    last_quarter: Interval
+    verdicts: Mapping[str, int]
+
+    @property
+    def planned(self) -> int:
+        """Runs that the arm consists of."""
+        return len(self.arm.runs)
+
+    @property
+    def done(self) -> int:
+        """Runs that are finished."""
+        return self.states["finished"]
+
+    @property
+    def undertrained(self) -> bool:
+        """Whether its networks do not fit their training images, on the mean over seeds."""
+        return bool(self.train.value < FITTED)  # NaN is not below
+
+    @property
+    def verdict(self) -> str:
+        """What the trace did: one text if all runs agree, else each with its count; empty without a trace."""
+        if len(self.verdicts) <= 1:
+            return "".join(self.verdicts)
+        return "; ".join(f"{text} ({count} of {sum(self.verdicts.values())})" for text, count in self.verdicts.items())
+
+
+def summarise(record: StudyRecord) -> tuple[ArmSummary, ...]:
+    """A summary of each arm, in order."""
+    return tuple(_summary(record, arm) for arm in record.arms)
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of the finite values and its interval; NaN for none."""
+    finite = [value for value in values if np.isfinite(value)]
+    return bootstrap_interval(finite, level=LEVEL) if finite else _NONE
+
+
+def _summary(record: StudyRecord, arm: ArmRecord) -> ArmSummary:
+    states = Counter(run.state for run in arm.runs.values())
+    control = record.control_of(arm)
+    traced = _traced(arm, "finished", "exploded")
+    found = [phases(run) for run in traced]
+    return ArmSummary(
+        arm=arm,
+        compared_with=None if control is None else control.label,
+        states={state: states[state] for state in STATES},
+        test=interval(arm.finals("test_accuracy")),
+        train=interval(arm.finals("train_accuracy")),
+        loss=interval(record.losses(arm)),
+        peak_epoch=interval([each.peak_epoch for each in found]),
+        forgotten=interval([each.forgotten for each in found]),
+        last_quarter=interval([_last(concentration(run).last_quarter) for run in _traced(arm, "finished")]),
+        verdicts=dict(Counter(each.verdict for each in found).most_common()),
+    )
+
+
+def _traced(arm: ArmRecord, *states: RunState) -> list[Trajectory]:
+    """The trajectories with a Fisher trace of runs in these states."""
+    runs = (run.trajectory for run in arm.with_state(*states))
+    return [run for run in runs if run is not None and "fisher_true" in run.variables]
+
+
+def _last(values: np.ndarray) -> float:
+    """The last one that was measured."""
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else float("nan")
