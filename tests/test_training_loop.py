@@ -1,6 +1,6 @@
 """The loop: equal to a plain PyTorch loop to the bit, and what it reports."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -288,6 +288,24 @@ def test_channels_last_changes_layout_and_no_more_than_rounding() -> None:
     list(first.steps())
     assert last.model[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(weight, first.model[0].weight, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("net", "laid_out"), [(conv_net, True), (linear_net, False)])
+def test_images_are_channels_last_only_for_a_model_with_convolutions(
+    net: Callable[[int], nn.Module], laid_out: bool
+) -> None:
+    seen = []
+
+    def with_a_witness(seed: int) -> nn.Module:
+        model = net(seed)
+        model.register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        return model
+
+    list(training(with_a_witness, epochs=1, refresh_batchnorm=True).steps())
+    assert len(seen) == 5 + 5 + 1  # steps, batch-norm statistics, evaluation
+    assert set(seen) == {laid_out}
 
 
 def test_channels_last_takes_a_model_with_five_dimensional_parameters() -> None:

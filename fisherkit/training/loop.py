@@ -77,8 +77,8 @@ class Training:
         self.test_images = test.to(self.device)
         self.model = model.to(self.device)
         self._fresh_model = fresh_model
-        if options.channels_last:
-            lay_out_channels_last(self.model)
+        # without convolutions the images would be laid out for nothing, and again for the first linear layer
+        self._channels_last = options.channels_last and lay_out_channels_last(self.model)
         self.optimizer = make_optimizer(self.model, options)
         self._penalty = PenaltyTerm(options.penalty, trained_parameters(self.model), seed=options.seed)
         self._gradient_norms: GradientNorms | None = None
@@ -176,7 +176,7 @@ class Training:
             order=order.to(self.device),
             bounds=batch_bounds(len(order), self.options.batch_size),
             draws=draws.to(self.device) if draws is not None else None,
-            channels_last=self.options.channels_last,
+            channels_last=self._channels_last,
         )
 
     def _images_under(self, plan: EpochConditions) -> ImageSet:
@@ -255,7 +255,7 @@ class Training:
                 self.model,
                 self.test_images,
                 precision=options.precision,
-                channels_last=options.channels_last,
+                channels_last=self._channels_last,
             )
 
     def state_dict(self) -> dict[str, Any]:

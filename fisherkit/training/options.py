@@ -18,7 +18,8 @@ class TrainingOptions:
 
     `momentum` is SGD's momentum (without dampening or Nesterov) and Adam's first beta. `precision` bf16 runs
     the forward pass, in training and evaluation, under autocast; parameters and optimizer stay in fp32.
-    `channels_last` stores images and 4-d parameters in that layout, which changes speed and rounding only.
+    `channels_last` stores 4-d parameters, and images for a model that has some, in that layout, which changes speed and
+    rounding only.
     With `refresh_batchnorm` every evaluation first takes batch-norm statistics anew over the clean training
     images, as the papers' later code does; the training itself does not see them.
 

@@ -84,9 +84,10 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def lay_out_channels_last(model: nn.Module) -> None:
-    """Store every 4-d parameter in channels_last layout; values and shapes stay."""
+def lay_out_channels_last(model: nn.Module) -> bool:
+    """Store every 4-d parameter in channels_last layout; values and shapes stay. Whether there is one."""
     # not Module.to(memory_format=...): that refuses a model with a 5-d parameter
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    parameters = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    for parameter in parameters:
+        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return bool(parameters)
