@@ -69,6 +69,7 @@ LOOPS: Mapping[str, Loop] = {
     "plain, 0 workers": Loop(0, channels_last=False, keep_memory=False),
     "plain, 2 workers": Loop(2, channels_last=False, keep_memory=False),
     "plain, 0 workers, channels_last": Loop(0, keep_memory=False),
+    "plain, 0 workers, channels_last, freed memory kept": Loop(0),
     "plain, 0 workers, no augmentation": Loop(0, channels_last=False, augment=False, keep_memory=False),
 }
 
