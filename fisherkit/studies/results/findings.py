@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fisherkit.analysis import critical_period
 from fisherkit.analysis.intervals import Interval
 from fisherkit.plots.study_data import groups
 from fisherkit.plots.study_scatter import correlation_text, early_correlation, early_until
