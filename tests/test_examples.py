@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import fisherkit
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -36,3 +38,15 @@ def test_why_not_sample_labels(tmp_path):
     assert max(errors["propagated"]) < 25
     assert errors["sampled"][-1] > errors["propagated"][-1]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_deep_linear(tmp_path):
+    lines = output_of("deep_linear.py", str(tmp_path), "--quick").split("\n")
+    assert any("depth 1" in line and "same after every t0, bit for bit" in line for line in lines)
+    for name, deficit in (("control.h5", 0), ("deficit.h5", 4)):  # rows in the deficit
+        run = fisherkit.read(tmp_path / name)
+        closed = np.stack([run.series[f"closed_form_{layer}"] for layer in range(3)], axis=1)
+        np.testing.assert_allclose(run.variable("fisher_true"), closed, rtol=1e-10)
+        assert run.series["deficit_active"].sum() == deficit
+        assert closed.max() > 10 * closed[0].max()
+    assert (tmp_path / "deep_linear.png").read_bytes().startswith(b"\x89PNG")
