@@ -1,6 +1,7 @@
-"""Checkpoints: whole files whose name proves their contents, the last two of a run.
+"""Checkpoints: whole files whose name proves their contents.
 
-ckpt-<step>-<first 16 digits of the sha256 of the file>.pt
+ckpt-<step>-<first 16 digits of the sha256 of the file>.pt    the last two of a run
+kept-<epoch>-<first 16 digits of the sha256 of the file>.pt   those that were asked for, for other runs to branch off
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from fisherkit.storage import atomic_write
 
 SCHEMA = 1
 _FORMAT = "fisherkit checkpoint"
-_NAME = re.compile(r"ckpt-(?P<step>[0-9]{1,18})-(?P<sha256>[0-9a-f]{16})\.pt")
+_NAME = re.compile(r"(?P<kind>ckpt|kept)-(?P<number>[0-9]{1,18})-(?P<sha256>[0-9a-f]{16})\.pt")
 _READABLE = {int, float, bool, str, bytes, type(None), torch.Size, torch.dtype}
 
 
@@ -41,13 +42,49 @@ def save_checkpoint(folder: Path, step: int, contents: dict[str, Any]) -> Path:
         ValueError: The contents hold something that could not be read back.
         OSError: The file could not be written; the checkpoints that were there still are.
     """
+    path = _write(folder, "ckpt", step, step, contents)
+    _remove_others(folder, path, step)
+    return path
+
+
+def keep_checkpoint(folder: Path, epoch: int, step: int, contents: dict[str, Any]) -> Path:
+    """Write a checkpoint of the end of an epoch that stays, beside the last two.
+
+    Raises:
+        ValueError, OSError: as `save_checkpoint`.
+    """
+    return _write(folder, "kept", epoch, step, contents)
+
+
+def kept_checkpoint(folder: Path, epoch: int) -> FoundCheckpoint | None:
+    """The whole checkpoint kept at that epoch; None where there is none.
+
+    Raises:
+        UnreadableFile: It is not ours, or newer than this version.
+    """
+    for number, path in _checkpoints(folder, "kept"):
+        if number == epoch and _is_whole(path, data := path.read_bytes()):
+            return _contents(path, data)
+    return None
+
+
+def kept_epochs(folder: Path) -> tuple[int, ...]:
+    """The epochs of which a folder holds a kept checkpoint, ascending."""
+    return tuple(sorted({number for number, _ in _checkpoints(folder, "kept")}))
+
+
+def remove_kept(folder: Path) -> None:
+    """Remove the kept checkpoints of a folder."""
+    for _, path in _checkpoints(folder, "kept"):
+        path.unlink(missing_ok=True)
+
+
+def _write(folder: Path, kind: str, number: int, step: int, contents: dict[str, Any]) -> Path:
     _check_readable(contents, "contents")
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, "schema": SCHEMA, "step": step, "contents": contents}, buffer)
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]
-    path = folder / f"ckpt-{step}-{digest}.pt"
+    path = folder / f"{kind}-{number}-{_digest(buffer.getbuffer())}.pt"
     atomic_write(path, buffer.getbuffer())
-    _remove_others(folder, path, step)
     return path
 
 
@@ -64,9 +101,12 @@ def newest_checkpoint(folder: Path) -> FoundCheckpoint | None:
     damaged: list[str] = []
     for step, path in candidates:
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:16] == _digest_of(path):
+        if _is_whole(path, data):
             notices = tuple(f"{name} is damaged; {path.name} before it is used instead." for name in damaged)
-            return FoundCheckpoint(step, _contents(path, data, step), notices)
+            found = _contents(path, data)
+            if found.step != step:
+                raise UnreadableFile(path, "its contents are not those of a checkpoint of the step in its name.")
+            return found._replace(notices=notices)
         damaged.append(path.name)
     if not candidates:
         return None
@@ -74,18 +114,23 @@ def newest_checkpoint(folder: Path) -> FoundCheckpoint | None:
     raise UnreadableFile(candidates[0][1], f"{problem} Remove {', '.join(damaged)} to start the run anew.")
 
 
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Step and path of all checkpoints of a folder, the newest first."""
+def _checkpoints(folder: Path, kind: str = "ckpt") -> list[tuple[int, Path]]:
+    """Number (step or epoch) and path of all checkpoints of a kind in a folder, the newest first."""
     if not folder.is_dir():
         return []
     named = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
-    return sorted(((int(match["step"]), path) for match, path in named if match and path.is_file()), reverse=True)
+    found = ((int(match["number"]), path) for match, path in named if match and match["kind"] == kind)
+    return sorted(((number, path) for number, path in found if path.is_file()), reverse=True)
 
 
-def _digest_of(path: Path) -> str:
+def _digest(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _is_whole(path: Path, data: bytes) -> bool:
+    """Whether the contents are those that the name promises."""
     match = _NAME.fullmatch(path.name)
-    assert match is not None
-    return match["sha256"]
+    return match is not None and _digest(data) == match["sha256"]
 
 
 def _remove_others(folder: Path, written: Path, step: int) -> None:
@@ -97,7 +142,7 @@ def _remove_others(folder: Path, written: Path, step: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def _contents(path: Path, data: bytes, step: int) -> dict[str, Any]:
+def _contents(path: Path, data: bytes) -> FoundCheckpoint:
     saved = load_safely(path, data)
     if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
         raise UnreadableFile(path, "not a checkpoint of a fisherkit run. Move it out of the run folder.")
@@ -106,9 +151,10 @@ def _contents(path: Path, data: bytes, step: int) -> dict[str, Any]:
         raise UnreadableFile(
             path, f"written in schema {schema!r}; this version reads {SCHEMA}. Install the newer fisherkit."
         )
-    if saved.get("step") != step or not isinstance(saved.get("contents"), dict):
+    step, contents = saved.get("step"), saved.get("contents")
+    if not isinstance(step, int) or not isinstance(contents, dict):
         raise UnreadableFile(path, "its contents are not those of a checkpoint of the step in its name.")
-    return dict(saved["contents"])
+    return FoundCheckpoint(step, dict(contents), ())
 
 
 def load_safely(path: Path, data: bytes) -> Any:
