@@ -4,9 +4,9 @@ import os
 
 import click
 
-from fisherkit.errors import RunRefused, UnreadableFile
+from fisherkit.errors import FolderInUse, RunRefused, UnreadableFile
 
-USAGE, FAILURE, BAD_DATA = 2, 1, 65
+USAGE, FAILURE, BAD_DATA, IN_USE = 2, 1, 65, 75
 
 
 def report(error: Exception) -> int:
@@ -37,6 +37,8 @@ def report(error: Exception) -> int:
     click.echo(f"{who}: {kind}{printable(str(error))}", err=True)
     if kind:
         click.echo("Run again with `fisherkit --debug ...` for the traceback.", err=True)
+    if isinstance(error, FolderInUse):
+        return IN_USE
     return USAGE if isinstance(error, ValueError) else FAILURE
 
 

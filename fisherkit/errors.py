@@ -22,3 +22,7 @@ class UnreadableFile(Exception):  # noqa: N818  (a state of the file, not of the
 
 class RunRefused(Exception):  # noqa: N818
     """A run folder that this command must not write into: it holds another run, or another process has it."""
+
+
+class FolderInUse(RunRefused):
+    """Another process writes into the folder now; the command line exits with status 75 (EX_TEMPFAIL)."""

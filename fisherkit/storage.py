@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fisherkit.errors import RunRefused
+from fisherkit.errors import FolderInUse
 
 LOCK_NAME = ".lock"
 _LEFTOVER = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp")
@@ -72,7 +72,7 @@ def lock(folder: Path) -> Iterator[None]:
     (host, process, start) only serves the message of a refusal.
 
     Raises:
-        RunRefused: Another process, or another part of this one, holds the folder.
+        FolderInUse: Another process, or another part of this one, holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
@@ -81,7 +81,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         held.acquire(blocking=False)
     except Timeout:
-        raise RunRefused(
+        raise FolderInUse(
             f"{folder} is in use by {holder}. Wait until it has finished, or stop it, and try again."
         ) from None
     try:

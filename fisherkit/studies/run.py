@@ -4,26 +4,27 @@
 <folder>/config.json  the specification and the images' digests, written once
 <folder>/run.h5       always a complete file
 <folder>/ckpt-*.pt    the last two checkpoints; each holds the rows recorded up to its step
+<folder>/kept-*.pt    checkpoints of the ends of epochs that other runs branch off
 """
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from fisherkit.conditions import Conditions
-from fisherkit.errors import RunRefused
 from fisherkit.fisher import FisherTrace
 from fisherkit.images import ImageSet
-from fisherkit.recording import Trajectory, from_bytes
+from fisherkit.recording import Trajectory
 from fisherkit.recording.tracker import FisherTracker
 from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
 from fisherkit.studies.folder import check_identity, finished_run, identity_of, write_identity
+from fisherkit.studies.plan import Branch
+from fisherkit.studies.resume import beginning, contents
 from fisherkit.studies.sets import load_sets, model_builder, probe_sets
 from fisherkit.studies.signals import StopRequest, stop_on_signals
 from fisherkit.studies.specification import RunSpecification
@@ -33,8 +34,8 @@ from fisherkit.training import (
     Training,
     derive_seed,
     deterministic,
-    differing_numerics,
-    newest_checkpoint,
+    keep_checkpoint,
+    kept_epochs,
     numerics,
     refreshed_batchnorm,
     save_checkpoint,
@@ -85,10 +86,17 @@ def track(
     folder: Path,
     *,
     observer: Observer | None = None,
+    branch: tuple[Path, int] | None = None,
+    keep: Collection[int] = (),
     accept_different_numerics: bool = False,
     option_sources: dict[str, str] | None = None,
 ) -> Outcome:
     """Run a specification in a folder, or go on with it where it stopped.
+
+    Args:
+        branch: the folder of a run that is the same up to an epoch, and that epoch: a run that has not begun goes on
+            from the checkpoint kept there, to the bits that it would have come to by itself.
+        keep: epochs at whose end a checkpoint is kept for other runs to branch off.
 
     Raises:
         RunRefused: the folder holds another run, or is in use, or this machine does not reproduce its numbers.
@@ -112,6 +120,8 @@ def track(
                 test=test,
                 observer=observer,
                 facts={**identity, "option_sources": option_sources or {}},
+                branch=branch,
+                keep=keep,
                 accept_different_numerics=accept_different_numerics,
             )
             write_identity(folder, identity)
@@ -142,6 +152,8 @@ class Run:
         test: ImageSet,
         observer: Observer,
         facts: dict[str, Any],
+        branch: tuple[Path, int] | None = None,
+        keep: Collection[int] = (),
         accept_different_numerics: bool = False,
     ) -> None:
         self.specification, self.folder, self.observer = specification, folder, observer
@@ -151,7 +163,9 @@ class Run:
         self.numerics = numerics(specification.device)
         self.epochs: list[dict[str, Any]] = []
         self.clock = _Clock()
-        saved = self._restore(accept_different_numerics)
+        self.keep = frozenset(keep)
+        self.branch: Branch | None = None
+        saved = self._restore(branch, accept_different_numerics)
         self.tracker = FisherTracker(
             folder / "run.h5",
             self.training.model,
@@ -186,6 +200,9 @@ class Run:
             if len(self.tracker.file) == 0:
                 self._record_untrained()
                 self.checkpoint()
+            elif self.branch is not None:
+                self.checkpoint()  # the run's own: from here on it does without the other run's
+            self._keep()
             for step in self.training.steps():
                 self._after(step)
                 if request.signal is not None:
@@ -193,6 +210,9 @@ class Run:
                     return self._outcome(finished=False, signal=request.signal)
             self.tracker.file.update_attributes(finished=True)
             self.checkpoint()
+        except FloatingPointError as error:
+            self.tracker.file.update_attributes(exploded=str(error))
+            raise
         finally:
             self.tracker.close()
         return self._outcome(finished=True)
@@ -226,6 +246,7 @@ class Run:
             spectrum = ends or (report.epoch + 1) % self.specification.spectrum_every == 0
             self._record(float(report.epoch + 1), measure=due, spectrum=spectrum, report=report)
             self.observer.epoch_ended(self, report)
+            self._keep()
             if time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE:
                 self.checkpoint()
         elif due:
@@ -254,39 +275,40 @@ class Run:
         """Publish run.h5, then write a checkpoint that holds the rows too."""
         start = time.monotonic()
         self.tracker.file.publish(force=True)
-        rows = np.frombuffer(self.tracker.file.image(), dtype=np.uint8).copy()
-        contents = {
-            "training": self.training.state_dict(),
-            "rows": torch.from_numpy(rows),
-            "numerics": self.numerics,
-            "elapsed_s": self.clock.elapsed_s,
-        }
-        try:
-            save_checkpoint(self.folder, self.training.step, contents)
-        except OSError as error:
-            self.observer.notice(f"checkpoint not written: {error}. Training goes on; it is tried again.")
+        self._to_disk(lambda contents: save_checkpoint(self.folder, self.training.step, contents))
         self._last_checkpoint = time.monotonic()
         self._checkpoint_cost = self._last_checkpoint - start
 
-    def _restore(self, accept_different_numerics: bool) -> Trajectory | None:
-        """Load the newest whole checkpoint; the rows recorded up to it."""
-        found = newest_checkpoint(self.folder)
+    def _keep(self) -> None:
+        """Keep the state between two epochs for other runs, where that was asked for and is not done."""
+        training = self.training
+        if training.step_in_epoch == 0 and training.epoch in self.keep and training.epoch not in kept_epochs(self.folder):
+            self._to_disk(lambda contents: keep_checkpoint(self.folder, training.epoch, training.step, contents))
+
+    def _to_disk(self, save: Callable[[dict[str, Any]], Path]) -> None:
+        rows, state = self.tracker.file.image(), self.training.state_dict()
+        try:
+            save(contents(state, rows, numerics=self.numerics, elapsed_s=self.clock.elapsed_s))
+        except OSError as error:
+            self.observer.notice(f"checkpoint not written: {error}. Training goes on; it is tried again.")
+
+    def _restore(self, branch: tuple[Path, int] | None, accept_different_numerics: bool) -> Trajectory | None:
+        """Load the state and the rows to go on from, if there are any."""
+        found = beginning(
+            self.folder,
+            self.specification,
+            self.numerics,
+            branch=branch,
+            accept_different_numerics=accept_different_numerics,
+            notice=self.observer.notice,
+        )
         if found is None:
             return None
-        for text in found.notices:
-            self.observer.notice(text)
-        differing = differing_numerics(found.contents["numerics"], self.numerics)
-        if differing and not accept_different_numerics:
-            raise RunRefused(
-                f"{self.folder} was run with other numerics ({'; '.join(differing)}), so it would not continue to the "
-                "same bits. Continue as before, or accept that with --accept-different-numerics."
-            )
-        self.training.load_state_dict(found.contents["training"])
-        self.clock.before_s = float(found.contents["elapsed_s"])
-        rows: Tensor = found.contents["rows"]
-        trajectory = from_bytes(rows.numpy().tobytes(), self.folder / f"ckpt-{found.step}")
-        self.epochs = list(trajectory.attributes["schedule"])
-        return trajectory
+        self.training.load_state_dict(found.training)
+        self.clock.before_s = found.elapsed_s
+        self.epochs = list(found.rows.attributes["schedule"])
+        self.branch = found.branch
+        return found.rows
 
 
 def _training(specification: RunSpecification, conditions: Conditions, train: ImageSet, test: ImageSet) -> Training:

@@ -1,6 +1,9 @@
 """Ending cleanly on Ctrl-C and SIGTERM: the first signal sets a flag, the second ends the process at once."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,3 +39,17 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_with_parent() -> None:
+    """Send this process SIGTERM when its standard input, a pipe that its parent holds, closes: the parent has died.
+
+    It holds for kill -9 of the parent too, and on every system.
+    """
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="stop with parent", daemon=True).start()

@@ -1,0 +1,7 @@
+"""The protocols of the papers: from what is asked for to the arms of a study."""
+
+from fisherkit.studies.protocols.base import StudyOptions
+from fisherkit.studies.protocols.removal import removal
+from fisherkit.studies.protocols.window import window
+
+__all__ = ["StudyOptions", "removal", "window"]

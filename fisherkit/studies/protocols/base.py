@@ -1,0 +1,135 @@
+"""What every protocol of a study does: scale its lengths in time, and make one run for each seed."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fisherkit.conditions import Conditions, Event, Window, Windowed
+from fisherkit.studies.arms import PlannedArm
+from fisherkit.studies.specification import RunSpecification, specify
+from fisherkit.training.defaults import paper_defaults
+from fisherkit.training.schedules import Exponential, Step, parse_schedule
+
+LISTS = ("deficit", "weight_decay", "augment", "fraction", "event")  # options of a run that may be given several times
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What every protocol is asked for.
+
+    `run` holds options of `specify` for all runs, without their length. Lengths, in `run` as elsewhere, are the
+    protocol's own epochs; every one of them, and the decay of the learning rate, is scaled by `time_scale`, so
+    that a protocol of 200 epochs runs in 200 x time_scale. `arms` are the values of the axis, as text.
+    """
+
+    run: Mapping[str, Any]
+    seeds: int = 3
+    time_scale: float = 1.0
+    arms: tuple[str, ...] | None = None
+    clean_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be a whole number >= 1; got {self.seeds!r}.")
+        if not 0 < self.time_scale <= 100:
+            raise ValueError(f"time_scale must be above 0 and at most 100; got {self.time_scale!r}.")
+
+    def epochs(self, length: int) -> int:
+        """A length of the protocol in epochs as they are run, rounded to the nearest; at least 1, 0 stays 0."""
+        return scaled(length, self.time_scale)
+
+    def whole_arms(self, default: Sequence[int]) -> tuple[int, ...]:
+        """The arms as epochs >= 0 of the protocol, ascending, each once.
+
+        Raises:
+            ValueError: An arm is not a whole number.
+        """
+        texts = tuple(map(str, default)) if self.arms is None else self.arms
+        for text in texts:
+            if not (text.isascii() and text.isdigit() and len(text) < 10):
+                raise ValueError(f"arms must be epochs >= 0, such as 0,20,40; got {text!r}.")
+        return tuple(sorted({int(text) for text in texts}))
+
+    def record(self, **more: Any) -> dict[str, Any]:
+        """The same as JSON-able values, for the files of a study."""
+        return {**dataclasses.asdict(self), "run": {name: _plain(value) for name, value in self.run.items()}, **more}
+
+
+def scaled(length: int, time_scale: float) -> int:
+    """length x time_scale, rounded to the nearest whole number; at least 1, except that 0 stays 0."""
+    return max(1, int(length * time_scale + 0.5)) if length else 0
+
+
+def scaled_schedule(text: str, time_scale: float) -> str:
+    """The schedule whose decay over epochs that are `time_scale` times as many is the same.
+
+    exponential(d) -> exponential(d ** (1 / time_scale)); step(d, n) -> step(d, n x time_scale); others have no
+    length of their own.
+    """
+    schedule = parse_schedule(text)
+    if isinstance(schedule, Exponential):
+        schedule = Exponential(schedule.decay ** (1 / time_scale))
+    elif isinstance(schedule, Step):
+        schedule = Step(schedule.decay, scaled(schedule.every, time_scale))
+    return str(schedule)
+
+
+def scaled_run(options: StudyOptions) -> dict[str, Any]:
+    """The options of all runs with the paper's schedule filled in, windows, events and decay scaled in time."""
+    run = dict(options.run)
+    defaults = paper_defaults(run.get("model") or "resnet18", run.get("optimizer") or "sgd")
+    run["lr_schedule"] = scaled_schedule(run.get("lr_schedule") or defaults["lr_schedule"], options.time_scale)
+    texts = {name: tuple(run.get(name) or ()) for name in LISTS}
+    conditions = Conditions.parse(
+        deficits=texts["deficit"],
+        weight_decay=texts["weight_decay"],
+        augment=texts["augment"],
+        fraction=texts["fraction"],
+        events=texts["event"],
+    )
+    for name, values in zip(LISTS, conditions.texts(), strict=True):
+        run[name] = tuple(str(_scaled_condition(value, options.time_scale)) for value in getattr(conditions, values))
+    return run
+
+
+def for_each_seed(options: StudyOptions, run: Mapping[str, Any], *, epochs: int) -> tuple[RunSpecification, ...]:
+    """One run for each seed, from the run's own seed (0 unless given) upwards; epochs as they are run."""
+    first = run.get("seed") or 0
+    rest = {name: value for name, value in run.items() if name != "seed"}
+    return tuple(specify(epochs=epochs, seed=first + k, **rest) for k in range(options.seeds))
+
+
+def with_conditions(run: Mapping[str, Any], **more: Sequence[str]) -> dict[str, Any]:
+    """The run with further windows or events beside its own."""
+    return {**run, **{name: (*run.get(name, ()), *texts) for name, texts in more.items()}}
+
+
+def window_text(name: str, start: int, stop: int | None) -> str:
+    """`blur(8):0-40`; without a stop, to the end."""
+    return f"{name}:{Window(start, stop)}"
+
+
+def merged(arms: Sequence[PlannedArm], *, notice: Callable[[str], None] | None = None) -> tuple[PlannedArm, ...]:
+    """The arms without those that scaling made equal to an earlier one of the same group."""
+    kept: dict[tuple[str, float | None], PlannedArm] = {}
+    for arm in arms:
+        place = (arm.group, arm.value)
+        if place not in kept:
+            kept[place] = arm
+        elif notice is not None:
+            notice(f"{arm.label} of {arm.group} appears more than once at this time scale; it is run once.")
+    return tuple(kept.values())
+
+
+def _scaled_condition(value: Any, time_scale: float) -> Any:
+    if isinstance(value, Event):
+        return dataclasses.replace(value, epoch=scaled(value.epoch, time_scale))
+    window: Window = value.window
+    stop = None if window.stop is None else scaled(window.stop, time_scale)
+    start = scaled(window.start, time_scale)
+    return Windowed(value.value, Window(start, stop if stop is None else max(stop, start + 1)))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,94 @@
+"""Where a run goes on: its own newest checkpoint, or that of another run which was the same run so far."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fisherkit.errors import RunRefused, UnreadableFile
+from fisherkit.recording import Trajectory, from_bytes
+from fisherkit.studies.plan import Branch
+from fisherkit.studies.prefix import Course
+from fisherkit.studies.specification import RunSpecification
+from fisherkit.training import FoundCheckpoint, differing_numerics, kept_checkpoint, kept_epochs, newest_checkpoint
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The state in which a run goes on; `branch` where it is another run's."""
+
+    training: dict[str, Any]
+    rows: Trajectory
+    elapsed_s: float
+    branch: Branch | None = None
+
+
+def contents(training: dict[str, Any], rows: bytes, *, numerics: dict[str, Any], elapsed_s: float) -> dict[str, Any]:
+    """What a checkpoint of a run holds: the training, the rows recorded so far, what their bits depend on."""
+    image = torch.from_numpy(np.frombuffer(rows, dtype=np.uint8).copy())
+    return {"training": training, "rows": image, "numerics": numerics, "elapsed_s": elapsed_s}
+
+
+def beginning(
+    folder: Path,
+    specification: RunSpecification,
+    numerics: dict[str, Any],
+    *,
+    branch: tuple[Path, int] | None = None,
+    accept_different_numerics: bool = False,
+    notice: Callable[[str], None],
+) -> Beginning | None:
+    """The newest whole checkpoint of the folder; where there is none, that of the branch; None: from the start.
+
+    Raises:
+        RunRefused: the branch is no beginning of this run, or not there; or this machine would not go on to the same
+            bits.
+        UnreadableFile: a checkpoint cannot be used.
+    """
+    found = newest_checkpoint(folder)
+    if found is not None:
+        for text in found.notices:
+            notice(text)
+        return _checked(found, folder, numerics, accept=accept_different_numerics)
+    if branch is None:
+        return None
+    parent, epoch = branch
+    kept = kept_checkpoint(parent, epoch)
+    if kept is None:
+        there = ", ".join(map(str, kept_epochs(parent))) or "none"
+        raise RunRefused(f"branch_epoch must be one that {parent} holds a kept checkpoint of ({there}); got {epoch}.")
+    start = _checked(kept, parent, numerics, accept=accept_different_numerics)
+    return Beginning(start.training, start.rows, start.elapsed_s, _same_run(start.rows, specification, parent, epoch))
+
+
+def _checked(found: FoundCheckpoint, folder: Path, numerics: dict[str, Any], *, accept: bool) -> Beginning:
+    saved = found.contents
+    differing = differing_numerics(saved["numerics"], numerics)
+    if differing and not accept:
+        raise RunRefused(
+            f"{folder} was run with other numerics ({'; '.join(differing)}), so it would not continue to the "
+            "same bits. Continue as before, or accept that with --accept-different-numerics."
+        )
+    rows: Tensor = saved["rows"]
+    trajectory = from_bytes(rows.numpy().tobytes(), folder / f"checkpoint of step {found.step}")
+    return Beginning(saved["training"], trajectory, float(saved["elapsed_s"]))
+
+
+def _same_run(rows: Trajectory, specification: RunSpecification, parent: Path, epoch: int) -> Branch:
+    """The branch, when the parent was the same run up to it."""
+    try:
+        before = RunSpecification.model_validate(rows.attributes["configuration"])
+    except (KeyError, ValueError) as error:
+        raise UnreadableFile(parent, "its checkpoint does not say which run it is of.") from error
+    shared = Course.of(before).shared(Course.of(specification))
+    if shared < epoch:
+        differing = "; ".join(before.differing_options(specification)) or "nothing"
+        raise RunRefused(
+            f"branch_from must be a run that is the same up to epoch {epoch}; {parent} is so up to epoch {shared}. "
+            f"They differ in {differing}."
+        )
+    return Branch(before.identity, epoch)
