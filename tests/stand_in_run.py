@@ -28,8 +28,8 @@ from fisherkit.storage import atomic_write, lock
 COMMAND = (sys.executable, __file__)
 
 
-class Stopped(Exception):
-    """The input has closed."""
+class InputClosedError(Exception):
+    """The parent has ended."""
 
 
 class StandIn:
@@ -82,7 +82,7 @@ class StandIn:
         while len(self.rows) < self.epochs:
             if self.closed.wait(float(self.does.get("epoch_s", 0))):
                 self.save("ckpt", len(self.rows))
-                raise Stopped
+                raise InputClosedError
             self.misbehave(len(self.rows))
             before = self.rows[-1] if self.rows else self.specification["seed"]
             self.rows.append(next_value(before, len(self.rows)))
@@ -131,7 +131,7 @@ def main() -> int:
     except RunRefused as error:
         print(f"fisherkit: {error}", flush=True)
         return 75
-    except Stopped:
+    except InputClosedError:
         print("Stopped", flush=True)
         return 143
     return 0

@@ -14,8 +14,8 @@ class Unit:
     """One run to do.
 
     `folder` is absolute and ends in the identity; those of all runs of a study are beside each other. `parents` are
-    places to branch off, best first: the identity of another run, a unit or not, and an epoch. `keep` are epochs to keep
-    keep checkpoints of, for others.
+    places to branch off, best first: the identity of another run, a unit or not, and an epoch. `keep` are the epochs of
+    which to keep checkpoints, for others.
     """
 
     identity: str
