@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fisherkit.conditions import Conditions, Event, Window, Windowed
+from fisherkit.conditions.window import WHOLE_RUN
 from fisherkit.studies.arms import PlannedArm
 from fisherkit.studies.specification import RunSpecification, specify
 from fisherkit.training.defaults import paper_defaults
@@ -18,9 +19,10 @@ LISTS = ("deficit", "weight_decay", "augment", "fraction", "event")  # options o
 class StudyOptions:
     """What every protocol is asked for.
 
-    `run` holds options of `specify` for all runs, without their length. Lengths, in `run` as elsewhere, are the
-    protocol's own epochs; every one of them, and the decay of the learning rate, is scaled by `time_scale`, so
-    that a protocol of 200 epochs runs in 200 x time_scale. `arms` are the values of the axis, as text.
+    `run` holds options of `specify` for all runs, without their length; only those that were asked for, since some
+    protocols have defaults of their own. Lengths, in `run` as elsewhere, are the protocol's own epochs; every one of
+    them, and the decay of the learning rate, is scaled by `time_scale`, so that a protocol of 200 epochs runs in
+    200 x time_scale. Cadences (`every`) are not. `arms` are the values of the axis, as text.
     """
 
     run: Mapping[str, Any]
@@ -34,13 +36,22 @@ class StudyOptions:
             raise ValueError(f"seeds must be a whole number >= 1; got {self.seeds!r}.")
         if not 0 < self.time_scale <= 100:
             raise ValueError(f"time_scale must be above 0 and at most 100; got {self.time_scale!r}.")
+        if self.clean_epochs is not None and self.clean_epochs < 1:
+            raise ValueError(f"clean_epochs must be a whole number >= 1; got {self.clean_epochs!r}.")
+        if self.arms is not None and not self.arms:
+            raise ValueError(
+                "arms must be at least one value, such as 0,20,40; got none. Leave it out for the default."
+            )
+        lengths = [name for name in ("epochs", "clean_epochs") if self.run.get(name) is not None]
+        if lengths:
+            raise ValueError(f"{lengths[0]} must not be among the options of all runs: the protocol sets their length.")
 
     def epochs(self, length: int) -> int:
         """A length of the protocol in epochs as they are run, rounded to the nearest; at least 1, 0 stays 0."""
         return scaled(length, self.time_scale)
 
     def whole_arms(self, default: Sequence[int]) -> tuple[int, ...]:
-        """The arms as epochs >= 0 of the protocol, ascending, each once.
+        """The arms as epochs >= 0 of the protocol, ascending, each once; `default` where none were given.
 
         Raises:
             ValueError: An arm is not a whole number.
@@ -75,9 +86,17 @@ def scaled_schedule(text: str, time_scale: float) -> str:
     return str(schedule)
 
 
-def scaled_run(options: StudyOptions) -> dict[str, Any]:
-    """The options of all runs with the paper's schedule filled in, windows, events and decay scaled in time."""
-    run = dict(options.run)
+def given_options(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given: not None and not an empty list."""
+    return {name: value for name, value in run.items() if value is not None and value not in ((), [])}
+
+
+def scaled_run(options: StudyOptions, run: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Options of a run with the paper's schedule filled in, windows, events and decay scaled in time.
+
+    They are those of all runs of the study, unless others are given.
+    """
+    run = dict(options.run if run is None else run)
     defaults = paper_defaults(run.get("model") or "resnet18", run.get("optimizer") or "sgd")
     run["lr_schedule"] = scaled_schedule(run.get("lr_schedule") or defaults["lr_schedule"], options.time_scale)
     texts = {name: tuple(run.get(name) or ()) for name in LISTS}
@@ -89,7 +108,7 @@ def scaled_run(options: StudyOptions) -> dict[str, Any]:
         events=texts["event"],
     )
     for name, values in zip(LISTS, conditions.texts(), strict=True):
-        run[name] = tuple(str(_scaled_condition(value, options.time_scale)) for value in getattr(conditions, values))
+        run[name] = tuple(_scaled_condition(value, options.time_scale) for value in getattr(conditions, values))
     return run
 
 
@@ -111,24 +130,34 @@ def window_text(name: str, start: int, stop: int | None) -> str:
 
 
 def merged(arms: Sequence[PlannedArm], *, notice: Callable[[str], None] | None = None) -> tuple[PlannedArm, ...]:
-    """The arms without those that scaling made equal to an earlier one of the same group."""
+    """The arms without those that scaling made equal to an earlier one of the same group; `notice` is told of them."""
     kept: dict[tuple[str, float | None], PlannedArm] = {}
     for arm in arms:
         place = (arm.group, arm.value)
         if place not in kept:
             kept[place] = arm
         elif notice is not None:
-            notice(f"{arm.label} of {arm.group} appears more than once at this time scale; it is run once.")
+            notice(f"{arm.label} ({arm.group}) appears more than once at this time scale; it is run once.")
     return tuple(kept.values())
 
 
-def _scaled_condition(value: Any, time_scale: float) -> Any:
+def once_each(name: str, values: Sequence[Any]) -> None:
+    """Raise ValueError unless there are values, and no two the same."""
+    repeated = [value for k, value in enumerate(values) if value in values[:k]]
+    if not values or repeated:
+        got = f"{repeated[0]!r} twice" if repeated else "none"
+        raise ValueError(f"{name} must be given at least once, and each of them once; got {got}.")
+
+
+def _scaled_condition(value: Any, time_scale: float) -> str:
+    """The text of a window or event at the time scale; as short as one types it where it holds for the whole run."""
     if isinstance(value, Event):
-        return dataclasses.replace(value, epoch=scaled(value.epoch, time_scale))
+        return str(dataclasses.replace(value, epoch=scaled(value.epoch, time_scale)))
     window: Window = value.window
     stop = None if window.stop is None else scaled(window.stop, time_scale)
     start = scaled(window.start, time_scale)
-    return Windowed(value.value, Window(start, stop if stop is None else max(stop, start + 1)))
+    moved = Window(start, stop if stop is None else max(stop, start + 1))
+    return str(Windowed(value.value, moved)).removesuffix(f":{WHOLE_RUN}" if moved == WHOLE_RUN else "")
 
 
 def _plain(value: Any) -> Any:

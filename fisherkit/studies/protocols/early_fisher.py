@@ -30,24 +30,26 @@ def early_fisher(
 ) -> Study:
     """A grid of learning rates (the arms), batch sizes and Fisher penalties, measured densely at the start.
 
-    A penalty is `none`, ALPHA, ALPHA:EVERY or ALPHA:EVERY:held (`FisherPenalty`); its steps are not scaled in time. Unless
-    the run's options say otherwise there is no weight decay, no augmentation, a constant learning rate, and a
-    measurement after steps in geometric progression. The default learning rates are 0.01 to 1 times the run's.
-    The control of each batch size is the arm without a penalty (the first, where none is without) at the largest rate.
+    A penalty is `none`, ALPHA, ALPHA:EVERY or ALPHA:EVERY:held (`FisherPenalty`); its steps are not scaled in time.
+    Unless the run's options say otherwise there is no weight decay, no augmentation, a constant learning rate, and a
+    measurement after steps in geometric progression. The default learning rates are 0.01, 0.03, 0.1, 0.3 and 1 times
+    the run's; every run takes `clean_epochs` (200) epochs. The control of each batch size is the arm without a penalty
+    (with the first, where none is without) at the largest rate.
 
     Raises:
-        ValueError: A penalty or a rate is not one; or one of them is also among the run's options.
+        ValueError: A penalty, a rate or a batch size is not one; or is also among the run's options.
     """
     given = given_options(options.run)
     rates = _rates(options, given)
     if "fisher_penalty" in given:
         raise ValueError("fisher_penalty must be left out here, for the study gives it. Use --penalties.")
+    sizes = batch_size_grid(batch_sizes, given)
     names = _names(penalties)
     run = scaled_run(options, {**SETTINGS, **given})
     epochs = options.epochs(options.clean_epochs or EPOCHS)
     control = min(names, key=lambda name: name != "no penalty")
     arms = []
-    for batch, (name, penalty), rate in product(_sizes(batch_sizes), names.items(), rates):
+    for batch, (name, penalty), rate in product(sizes, names.items(), rates):
         suffix = "" if batch is None else f", batch {batch}"
         more = {"lr": rate, "fisher_penalty": penalty} | ({} if batch is None else {"batch_size": batch})
         runs = for_each_seed(options, {**run, **more}, epochs=epochs)
@@ -70,13 +72,16 @@ def _rates(options: StudyOptions, given: Mapping[str, Any]) -> tuple[float, ...]
 
 def _names(penalties: Sequence[str]) -> dict[str, str | None]:
     """What an arm with each penalty is called, and the penalty as it is written."""
-    parsed = [None if text == "none" else FisherPenalty.parse(text) for text in dict.fromkeys(penalties)]
+    parsed = [None if text == "none" else str(FisherPenalty.parse(text)) for text in dict.fromkeys(penalties)]
     if not parsed:
-        raise ValueError("penalties must name at least one, or none; got an empty list.")
-    return {f"penalty {text}" if text else "no penalty": text and str(text) for text in parsed}
+        raise ValueError("penalties must be at least one, or the word none for training without; got an empty list.")
+    return {"no penalty" if text is None else f"penalty {text}": text for text in parsed}
 
 
-def _sizes(batch_sizes: Sequence[int]) -> tuple[int | None, ...]:
+def batch_size_grid(batch_sizes: Sequence[int], given: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """The batch sizes of a grid, each once; None, that of the run, where there are none."""
+    if batch_sizes and "batch_size" in given:
+        raise ValueError("batch_size must be left out where batch_sizes are given.")
     return tuple(dict.fromkeys(batch_sizes)) or (None,)
 
 

@@ -81,9 +81,7 @@ def _checked(regularizer: str, sweeps: Sequence[str]) -> tuple[str, str, str]:
     return REGULARIZERS[regularizer]
 
 
-def _lengths(
-    options: StudyOptions, *, length: int, sweeps: Sequence[str]
-) -> tuple[int, Mapping[str, tuple[int, ...]]]:
+def _lengths(options: StudyOptions, *, length: int, sweeps: Sequence[str]) -> tuple[int, Mapping[str, tuple[int, ...]]]:
     """Epochs of a run and the t of each sweep, before scaling."""
     total = EPOCHS if options.clean_epochs is None else options.clean_epochs
     if "window" in sweeps and not 1 <= length < total:
