@@ -252,6 +252,6 @@ def test_a_second_process_is_refused_naming_the_holder(tmp_path):
         done = subprocess.run(
             [*COMMAND, "--out", str(tmp_path)], env=ENVIRONMENT, capture_output=True, text=True, check=False
         )
-    assert done.returncode == 1
+    assert done.returncode == 75
     assert f"process {os.getpid()}" in done.stderr
     assert "Traceback" not in done.stderr

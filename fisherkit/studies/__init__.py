@@ -2,7 +2,8 @@
 
 from fisherkit.studies.cadence import Cadence
 from fisherkit.studies.measure import measure_checkpoints
-from fisherkit.studies.run import Observer, Outcome, Run, track
+from fisherkit.studies.observer import Observer, Outcome
+from fisherkit.studies.run import Run, track
 from fisherkit.studies.sets import load_sets, model_builder, probe_sets
 from fisherkit.studies.specification import RunSpecification, specify
 

@@ -35,7 +35,9 @@ class Study:
         labels = [arm.label for arm in self.arms]
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
-            raise ValueError(f"arms must differ; got {repeated[0]!r} twice. Leave one out, or give a larger --time-scale.")
+            raise ValueError(
+                f"arms must differ; got {repeated[0]!r} twice. Leave one out, or give a larger --time-scale."
+            )
 
     @property
     def runs(self) -> tuple[RunSpecification, ...]:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.images import ImageSet
 from fisherkit.recording import Trajectory, read
@@ -49,6 +51,23 @@ def check_identity(folder: Path, identity: dict[str, Any], specification: RunSpe
             f"{folder} holds a run on other {specification.data} images than those that were read now. "
             "Give the same --data-dir, or choose another --out folder."
         )
+
+
+def read_specification(path: Path) -> RunSpecification:
+    """The run that a JSON file names: its specification alone, or the config.json of a run folder.
+
+    Raises:
+        UnreadableFile: the file is neither.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        return RunSpecification.model_validate(found.get("configuration", found))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnreadableFile(path, f"not the specification of a run: {first['msg']}.", dataset=place or None) from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UnreadableFile(path, "not the specification of a run, which is a JSON object.") from error
 
 
 def finished_run(folder: Path) -> Trajectory | None:

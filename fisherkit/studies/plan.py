@@ -54,7 +54,9 @@ def plan_runs(
     for number, run in enumerate(todo):
         before = {*todo[:number], *(branch.identity for branch in on_disk)}
         held = {branch for branch in (*chosen.values(), *on_disk) if branch.identity in before}
-        rest = sorted(_fitting(held - {chosen.get(run)}, run, courses), key=lambda branch: (-branch.epoch, branch.identity))
+        rest = sorted(
+            _fitting(held - {chosen.get(run)}, run, courses), key=lambda branch: (-branch.epoch, branch.identity)
+        )
         branches = (chosen[run], *rest) if run in chosen else ()
         keep = sorted({branch.epoch for branch in chosen.values() if branch.identity == run})
         planned.append(PlannedRun(by_identity[run], branches, tuple(keep)))

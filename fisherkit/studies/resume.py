@@ -38,11 +38,14 @@ def beginning(
     specification: RunSpecification,
     numerics: dict[str, Any],
     *,
+    images: dict[str, str],
     branch: tuple[Path, int] | None = None,
     accept_different_numerics: bool = False,
     notice: Callable[[str], None],
 ) -> Beginning | None:
     """The newest whole checkpoint of the folder; where there is none, that of the branch; None: from the start.
+
+    `images` are the digests of the images that the run is on, which a branch must be on too.
 
     Raises:
         RunRefused: the branch is no beginning of this run, or not there; or this machine would not go on to the same
@@ -62,6 +65,8 @@ def beginning(
         there = ", ".join(map(str, kept_epochs(parent))) or "none"
         raise RunRefused(f"branch_epoch must be one that {parent} holds a kept checkpoint of ({there}); got {epoch}.")
     start = _checked(kept, parent, numerics, accept=accept_different_numerics)
+    if start.rows.attributes.get("images") != images:
+        raise RunRefused(f"branch_from must be a run on the same images; {parent} is on others. Give its --data-dir.")
     return Beginning(start.training, start.rows, start.elapsed_s, _same_run(start.rows, specification, parent, epoch))
 
 
@@ -86,7 +91,7 @@ def _same_run(rows: Trajectory, specification: RunSpecification, parent: Path, e
         raise UnreadableFile(parent, "its checkpoint does not say which run it is of.") from error
     shared = Course.of(before).shared(Course.of(specification))
     if shared < epoch:
-        differing = "; ".join(before.differing_options(specification)) or "nothing"
+        differing = "; ".join(specification.differing_options(before)) or "nothing"
         raise RunRefused(
             f"branch_from must be a run that is the same up to epoch {epoch}; {parent} is so up to epoch {shared}. "
             f"They differ in {differing}."

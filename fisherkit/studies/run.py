@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from fisherkit.conditions import Conditions
-from fisherkit.fisher import FisherTrace
 from fisherkit.images import ImageSet
 from fisherkit.recording import Trajectory
 from fisherkit.recording.tracker import FisherTracker
 from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
 from fisherkit.studies.folder import check_identity, finished_run, identity_of, write_identity
+from fisherkit.studies.observer import Observer, Outcome
 from fisherkit.studies.plan import Branch
 from fisherkit.studies.resume import beginning, contents
 from fisherkit.studies.sets import load_sets, model_builder, probe_sets
@@ -43,42 +43,6 @@ from fisherkit.training import (
 
 STATISTICS_IMAGES = 2048  # for the BatchNorm statistics of the row before training
 CHECKPOINT_SHARE = 0.03  # of a run's time that checkpoints between its start and end may take
-
-
-class Observer:
-    """Who watches a run; this one says nothing, the command line's prints."""
-
-    def started(self, run: "Run", *, resumed_at: int | None) -> None:
-        """Before the first step of this session."""
-
-    def measured(self, run: "Run", result: FisherTrace) -> None:
-        """After a measurement."""
-
-    def stepped(self, run: "Run", step: StepReport) -> None:
-        """After every optimiser step."""
-
-    def epoch_ended(self, run: "Run", report: EpochReport) -> None:
-        """After an epoch's row was recorded."""
-
-    def notice(self, text: str) -> None:
-        """Something the user should know."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of `track` ended."""
-
-    folder: Path
-    trajectory: Trajectory
-    finished: bool
-    step: int
-    signal: int | None = None  # that interrupted it
-    already_finished: bool = False
-
-    @property
-    def file(self) -> Path:
-        """The run file."""
-        return self.folder / "run.h5"
 
 
 def track(
@@ -165,7 +129,7 @@ class Run:
         self.clock = _Clock()
         self.keep = frozenset(keep)
         self.branch: Branch | None = None
-        saved = self._restore(branch, accept_different_numerics)
+        saved = self._restore(branch, facts["images"], accept_different_numerics)
         self.tracker = FisherTracker(
             folder / "run.h5",
             self.training.model,
@@ -282,7 +246,8 @@ class Run:
     def _keep(self) -> None:
         """Keep the state between two epochs for other runs, where that was asked for and is not done."""
         training = self.training
-        if training.step_in_epoch == 0 and training.epoch in self.keep and training.epoch not in kept_epochs(self.folder):
+        due = training.step_in_epoch == 0 and training.epoch in self.keep
+        if due and training.epoch not in kept_epochs(self.folder):
             self._to_disk(lambda contents: keep_checkpoint(self.folder, training.epoch, training.step, contents))
 
     def _to_disk(self, save: Callable[[dict[str, Any]], Path]) -> None:
@@ -292,12 +257,15 @@ class Run:
         except OSError as error:
             self.observer.notice(f"checkpoint not written: {error}. Training goes on; it is tried again.")
 
-    def _restore(self, branch: tuple[Path, int] | None, accept_different_numerics: bool) -> Trajectory | None:
+    def _restore(
+        self, branch: tuple[Path, int] | None, images: dict[str, str], accept_different_numerics: bool
+    ) -> Trajectory | None:
         """Load the state and the rows to go on from, if there are any."""
         found = beginning(
             self.folder,
             self.specification,
             self.numerics,
+            images=images,
             branch=branch,
             accept_different_numerics=accept_different_numerics,
             notice=self.observer.notice,
