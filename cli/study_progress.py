@@ -12,6 +12,7 @@ from rich.live import Live
 
 from fisherkit.studies.execution import Ending, ExecutionObserver
 from fisherkit.studies.execution.observer import RUNNING
+from fisherkit.studies.execution.process import LOG_NAME
 
 from .failure import printable
 from .study_screen import run_names, screen, summary_text
@@ -63,9 +64,8 @@ class StudyProgress(ExecutionObserver):
         if outcome.ending is Ending.FINISHED:
             self._say(text)
             return
-        if outcome.ending is Ending.FAILED:
-            text += f": {outcome.text}; see {Path(outcome.unit.folder) / 'log.txt'}"
-        self._notice(text)
+        why = f": {outcome.text.removeprefix('fisherkit: ')}" if outcome.ending is Ending.FAILED else ""
+        self._notice(text + why, f"; see {Path(outcome.unit.folder) / LOG_NAME}")
 
     def looked(self, snapshot: "Snapshot") -> None:
         """Draw the screen; elsewhere say who has begun, and now and then how far all are."""
@@ -82,7 +82,9 @@ class StudyProgress(ExecutionObserver):
 
     def stopping(self, signal: int, running: int) -> None:
         """Say what happens now."""
-        self._notice(f"stopping: waiting for {running} runs to write a checkpoint; the same command goes on from there")
+        self._notice(
+            f"stopping: waiting for {running} running to write a checkpoint; the same command goes on from there"
+        )
 
     def notice(self, text: str) -> None:
         """Something the user should know."""
@@ -96,10 +98,10 @@ class StudyProgress(ExecutionObserver):
         if text is not None:
             self._say(text)
 
-    def _notice(self, text: str) -> None:
-        """On the screen, the last ones stay in sight."""
+    def _notice(self, text: str, more: str = "") -> None:
+        """On the screen, the last ones stay in sight, without what is too long for it."""
         self.notices.append(text)
-        self._say(text)
+        self._say(text + more)
         if self.live:
             self._draw()
 

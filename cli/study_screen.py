@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -78,26 +78,36 @@ def study_counts(study: Study, snapshot: Snapshot) -> tuple[int, int, Counter[st
 def summary_text(study: Study, snapshot: Snapshot) -> str:
     """`removal: 2 running, 4 waiting, 1 finished; 30 of 70 epochs; about 12 min left`."""
     done, total, states = study_counts(study, snapshot)
-    text = f"{study.protocol}: {counts_text(states)}; {done:,} of {total:,} epochs"
-    return text + (f"; about {_duration(snapshot.left_s)} left" if snapshot.left_s else "")
+    left = _left(snapshot)
+    return f"{study.protocol}: {counts_text(states)}; {done:,} of {total:,} epochs" + (f"; {left}" if left else "")
+
+
+def _left(snapshot: Snapshot) -> str:
+    return f"about {_duration(snapshot.left_s)} left" if snapshot.left_s else ""
 
 
 def screen(study: Study, snapshot: Snapshot, notices: Sequence[str], *, height: int) -> Group:
-    """All of it, in at most `height` lines."""
-    done, total, _ = study_counts(study, snapshot)
+    """All of it, in at most `height` lines where that is at least 15."""
     running = [unit for unit in snapshot.units if unit.state == RUNNING]
     shown_runs = running[: max(1, height // 4)]
     lines = [_line(notice) for notice in notices[-max(1, height // 6) :]]
-    # the heading, the line of what is not shown of each table, and a blank line before each part
+    # two lines of heading, what is not shown of either table, and a blank line before each part
     rest = height - 2 - len(shown_runs) - len(lines) - 2 - 3
-    bar = ProgressBar(total=max(1, total), completed=done, width=3 * BAR_WIDTH)
-    parts: list[RenderableType] = [_line(summary_text(study, snapshot)), bar]
-    parts += [Text(), _arms_table(arms_progress(study, snapshot), max(FEWEST_ARMS, rest))]
+    parts: list[RenderableType] = [*_heading(study, snapshot), Text()]
+    parts += [_arms_table(arms_progress(study, snapshot), max(FEWEST_ARMS, rest))]
     if running:
         parts += [Text(), _runs_table(shown_runs, len(running) - len(shown_runs), run_names(study))]
     if lines:
         parts += [Text(), *lines]
     return Group(*parts)
+
+
+def _heading(study: Study, snapshot: Snapshot) -> tuple[Text, Table]:
+    done, total, states = study_counts(study, snapshot)
+    table = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=max(1, total), completed=done, width=BAR_WIDTH)
+    table.add_row(bar, _line(f"{done:,}/{total:,} epochs"), _line(_left(snapshot)))
+    return _line(f"{study.protocol}: {states.total()} runs: {counts_text(states)}"), table
 
 
 def _arms_table(arms: Sequence[ArmProgress], most: int) -> Group:
@@ -106,12 +116,11 @@ def _arms_table(arms: Sequence[ArmProgress], most: int) -> Group:
     for number in shown:
         arm = arms[number]
         bar = ProgressBar(total=max(1, arm.total), completed=arm.done, width=BAR_WIDTH)
-        table.add_row(
-            _line(arm.label), _line(f"{arm.done:,}/{arm.total:,}", right=True), bar, _line(counts_text(arm.states))
-        )
+        epochs = _line(f"{arm.done:,}/{arm.total:,}", justify="right")
+        table.add_row(_line(arm.label), epochs, bar, _line(counts_text(arm.states)))
     hidden = [arm for number, arm in enumerate(arms) if number not in shown]
     states = sum((arm.states for arm in hidden), Counter[str]())
-    more = [_line(f"and {len(hidden)} more arms: {counts_text(states)}")] if hidden else []
+    more = [_line(f"and {len(hidden)} more: {counts_text(states)}")] if hidden else []
     return Group(table, *more)
 
 
@@ -120,10 +129,9 @@ def _runs_table(runs: Sequence[UnitProgress], more: int, names: dict[str, str]) 
     for run in runs:
         name = names.get(run.unit.identity, run.unit.identity)
         table.add_row(_line(name), _line(f"epoch {run.done:,}/{run.unit.epochs:,}"), _line(run.where))
-    return Group(table, *([_line(f"and {more} more runs")] if more else []))
+    return Group(table, *([_line(f"and {more} more")] if more else []))
 
 
-def _line(text: str, *, right: bool = False) -> Text:
+def _line(text: str, *, justify: JustifyMethod = "left") -> Text:
     """One line, cut where the screen ends."""
-    justify = "right" if right else "left"
     return Text(printable(text).replace("\n", " "), no_wrap=True, overflow="ellipsis", justify=justify)

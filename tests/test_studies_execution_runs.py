@@ -84,8 +84,9 @@ def test_a_branch_whose_parents_fail_begins_at_the_next_or_from_scratch(tmp_path
     assert observer.origins["scratch"] is None
     assert (sorted(trained(units[2])), sorted(trained(units[3]))) == ([2, 3, 4], [1, 2, 3, 4])
     poison = execution.outcomes["trunk"]
-    assert (poison.attempts, poison.text.splitlines()[-1]) == (1, "fisherkit: lr must be positive; got -1.")
-    assert "started by process" not in poison.text
+    assert (poison.attempts, poison.text) == (1, "fisherkit: lr must be positive; got -1.")
+    assert "epoch   2/4" in poison.log
+    assert "started by process" not in poison.log
 
 
 def test_what_is_done_is_never_started_again(tmp_path):
@@ -122,8 +123,8 @@ def test_a_run_that_always_dies_is_given_up(tmp_path):
     execution = run(units, tmp_path, retries=1)
     outcome = execution.outcomes["a"]
     assert (outcome.ending, outcome.attempts) == (Ending.FAILED, 2)
-    assert outcome.text.startswith("killed by SIGKILL (out of memory? fewer slots need less) (2 attempts)\n")
-    assert "epoch   3/4" in outcome.text
+    assert outcome.text == "killed by SIGKILL (out of memory? fewer slots need less) (2 attempts)"
+    assert "epoch   3/4" in outcome.log
     assert execution.outcomes["b"].ending is Ending.FINISHED
 
 
@@ -142,7 +143,7 @@ def test_the_process_itself_may_find_its_folder_in_use(tmp_path):
     observer = Events()
     execution = run([unit(tmp_path, "a")], tmp_path, retries=1, observer=observer, command=command)
     assert observer.texts[1] == "a retried: fisherkit: in use by process 7 on earth"
-    assert execution.outcomes["a"].text.startswith("fisherkit: in use by process 7 on earth (2 attempts)")
+    assert execution.outcomes["a"].text == "fisherkit: in use by process 7 on earth (2 attempts)"
 
 
 def test_a_worker_that_dies_costs_an_attempt(tmp_path, monkeypatch):
@@ -176,12 +177,13 @@ def test_a_worker_that_dies_costs_an_attempt(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "text"),
-    [(0, "exit status 0, but its run.h5 is not that of a finished run. hello"), (3, "hello")],
+    [(0, "exit status 0, but its run.h5 is not that of a finished run"), (3, "fisherkit: hello")],
 )
 def test_a_process_that_ends_without_a_result_has_failed(tmp_path, status: int, text: str):
-    command = (*stand_in_run.COMMAND[:1], "-c", f"print('hello'); exit({status})")
+    command = (*stand_in_run.COMMAND[:1], "-c", f"print('fisherkit: hello'); print('Run again'); exit({status})")
     outcome = run([unit(tmp_path, "a")], tmp_path, command=command).outcomes["a"]
     assert (outcome.ending, outcome.attempts, outcome.text) == (Ending.FAILED, 1, text)
+    assert outcome.log == "fisherkit: hello\nRun again"
 
 
 def test_a_command_that_cannot_be_started_is_given_up(tmp_path):

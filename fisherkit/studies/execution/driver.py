@@ -1,6 +1,7 @@
 """Running all units: the loop of the driver."""
 
 import os
+import socket
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from fisherkit.storage import lock
 from fisherkit.studies.execution.lease import HeldLease, hold_lease
 from fisherkit.studies.execution.observer import QUEUED, RUNNING, WAITING, ExecutionObserver, Snapshot, UnitProgress
-from fisherkit.studies.execution.process import LOG_NAME, last_lines, run_unit, state_on_disk
+from fisherkit.studies.execution.process import run_unit, state_on_disk
 from fisherkit.studies.execution.progress import Pace, RunLog, Started, time_left
 from fisherkit.studies.execution.schedule import by_urgency, check_units, startable
 from fisherkit.studies.execution.slots import Slots
@@ -58,6 +59,11 @@ class _Running:
     slot: Slot
     started: Started
 
+    def where(self) -> str:
+        """The slot, and the machine where it is another one than the driver's."""
+        host = self.started.host
+        return self.slot.name if host in (None, socket.gethostname()) else f"{self.slot.name}, {host}"
+
 
 @dataclass
 class _Driver:
@@ -87,6 +93,7 @@ class _Driver:
                 self.observer.stopping(request.signal, len(self.running))
         finally:
             self._stop()
+        self.observer.looked(self.snapshot())
         in_order = {unit.identity: self.outcomes[unit.identity] for unit in self.units}
         return Execution(in_order, request.signal)
 
@@ -134,14 +141,16 @@ class _Driver:
         run.started.add_to(self.pace)
         attempt, count = _result(future), self.attempts[run.unit.identity]
         if attempt.ending.passing and stopping:
-            attempt = Attempt(Ending.NOT_STARTED if future.cancelled() else Ending.STOPPED, attempt.text)
+            attempt = Attempt(Ending.NOT_STARTED if future.cancelled() else Ending.STOPPED)
         elif attempt.ending.passing and count <= self.retries:
             self.observer.retried(run.unit, reason=attempt.text, attempts_left=self.retries + 1 - count)
             self.waiting.insert(0, run.unit)
             return
         elif attempt.ending.passing:
-            attempt = Attempt(Ending.FAILED, _given_up(attempt, count, run.unit))
-        self.outcomes[run.unit.identity] = outcome = UnitOutcome(run.unit, attempt.ending, count, attempt.text)
+            text = f"{attempt.text or attempt.ending.value} ({count} attempts)"
+            attempt = Attempt(Ending.FAILED, text, attempt.log)
+        outcome = UnitOutcome(run.unit, attempt.ending, count, attempt.text, attempt.log)
+        self.outcomes[run.unit.identity] = outcome
         self.observer.ended(outcome)
 
     def _stop(self) -> None:
@@ -175,9 +184,9 @@ class _Driver:
         if outcome is not None:
             done = unit.epochs if outcome.ending is Ending.FINISHED else self.logs[unit.identity].epoch()
             return UnitProgress(unit, outcome.ending.value, done, 0)
-        running = [run.started for run in self.running.values() if run.unit is unit]
-        if running:
-            return UnitProgress(unit, state, running[0].done, unit.epochs - running[0].done)
+        for run in self.running.values():
+            if run.unit is unit:
+                return UnitProgress(unit, state, run.started.done, unit.epochs - run.started.done, run.where())
         done = self.logs[unit.identity].epoch()
         branch = unit.parents[0][1] if unit.parents else 0  # where it is to begin, if nothing goes wrong
         return UnitProgress(unit, state, done, unit.epochs - max(done, branch))
@@ -188,12 +197,6 @@ def _result(future: "Future[Attempt]") -> Attempt:
         return future.result()
     except Exception as error:  # of the executor: its worker died, or it could not run what it was given
         return Attempt(Ending.LOST, f"{type(error).__name__}: {error}".rstrip(": "))
-
-
-def _given_up(attempt: Attempt, count: int, unit: Unit) -> str:
-    log = Path(unit.folder) / LOG_NAME
-    lines = last_lines(log) if log.exists() else ""
-    return f"{attempt.text or attempt.ending.value} ({count} attempts)" + (f"\n{lines}" if lines else "")
 
 
 def _has_checkpoint(unit: Unit) -> bool:

@@ -109,7 +109,7 @@ def _cluster(address: str, device: str) -> Iterator[Workplace]:
         ) from error
     resources = {"resources": {"GPU": 1}} if device.startswith("cuda") else {}
     with client:
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        workers = len(client.nthreads())
         description = f"on the dask cluster at {address} ({workers} workers now)"
         if resources:
             description += "; each run waits for a worker started with --resources GPU=1"

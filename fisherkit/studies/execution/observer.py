@@ -13,13 +13,14 @@ class UnitProgress:
     """How far a run is: `state` is waiting, queued (on a cluster), running, or the value of its Ending.
 
     `done` are the epochs behind it, trained by itself or by the run that it branched off; `to_train` those that it has
-    still to train itself.
+    still to train itself; `where` it runs, while it does.
     """
 
     unit: Unit
     state: str
     done: int
     to_train: int
+    where: str = ""
 
 
 @dataclass(frozen=True)

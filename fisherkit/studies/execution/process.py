@@ -180,12 +180,18 @@ def _attempt(unit: Unit, status: int, asked: bool, lines: str) -> Attempt:
     if done is not None and (number is not None or status == (0 if done is Ending.FINISHED else 1)):
         return Attempt(done)
     if number is not None:
-        return Attempt(Ending.STOPPED) if asked else Attempt(Ending.KILLED, _killed_by(number))
+        return Attempt(Ending.STOPPED) if asked else Attempt(Ending.KILLED, _killed_by(number), lines)
     if status == IN_USE_STATUS:
-        return Attempt(Ending.IN_USE, lines)
+        return Attempt(Ending.IN_USE, _reason(lines), lines)
     if status == 0:
-        return Attempt(Ending.FAILED, f"exit status 0, but its run.h5 is not that of a finished run. {lines}")
-    return Attempt(Ending.FAILED, lines or f"exit status {status}, without a word")
+        return Attempt(Ending.FAILED, "exit status 0, but its run.h5 is not that of a finished run", lines)
+    return Attempt(Ending.FAILED, _reason(lines) or f"exit status {status}, without a word", lines)
+
+
+def _reason(lines: str) -> str:
+    """The line that says why: the command line's own last word, or whatever came last."""
+    found = lines.splitlines()
+    return next((line for line in reversed(found) if line.startswith("fisherkit: ")), found[-1] if found else "")
 
 
 def _killed_by(number: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fisherkit.studies.execution.process import LOG_NAME
 
+_HOST = re.compile(rb"^-- .*: started by process [0-9]+ on ([^,\n]+),", re.MULTILINE)
 _EPOCH = re.compile(rb"^epoch +([0-9]{1,9})/([0-9]{1,9})(?= )", re.MULTILINE)
 _TAIL = 64 * 1024
 
@@ -36,11 +37,19 @@ class RunLog:
             self._size = size
         return self._epoch
 
+    def host(self, start: int) -> str | None:
+        """The machine that the run was started on, by the first line from that byte on."""
+        match = _HOST.search(self._read(start, _TAIL))
+        return match[1].decode(errors="replace") if match else None
+
     def _tail(self, size: int) -> bytes:
+        return self._read(max(0, size - _TAIL), -1)
+
+    def _read(self, start: int, length: int) -> bytes:
         try:
             with (self.folder / LOG_NAME).open("rb") as file:
-                file.seek(max(0, size - _TAIL))
-                return file.read()
+                file.seek(start)
+                return file.read(length)
         except OSError:
             return b""
 
@@ -72,12 +81,13 @@ class Pace:
 
 @dataclass
 class Started:
-    """A run that goes on: from which epoch, and since when its log grows (None: not yet)."""
+    """A run that goes on: from which epoch, and since when its log grows (None: not yet), on which machine."""
 
     log: RunLog
     first_epoch: int
     first_size: int = field(init=False)
     since: float | None = None
+    host: str | None = None
 
     def __post_init__(self) -> None:
         self.first_size = self.log.size
@@ -86,6 +96,7 @@ class Started:
         """Whether it has begun."""
         if self.since is None and self.log.size > self.first_size:
             self.since = time.monotonic() if now is None else now
+            self.host = self.log.host(self.first_size)
         return self.since is not None
 
     @property

@@ -43,7 +43,7 @@ class ClusterSlots:
 
     def take(self) -> Slot | None:
         """The place that the cluster's worker is."""
-        return Slot("a worker of the cluster")
+        return Slot("cluster")
 
     def give_back(self, slot: Slot) -> None:
         """Nothing to do."""

@@ -85,20 +85,22 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of starting a run once; `text` says why it did not finish."""
+    """What came of starting a run once; `text` says in a line why it did not finish, `log` is the end of its log."""
 
     ending: Ending
     text: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
 class UnitOutcome:
-    """What came of a run; `attempts` of this call, 0 where it was done before."""
+    """What came of a run; `attempts` of this call, 0 where it was done before; text and log of the last one."""
 
     unit: Unit
     ending: Ending
     attempts: int = 0
     text: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
