@@ -1,5 +1,6 @@
 """Where a run goes on: its own newest checkpoint, or that of another run which was the same run so far."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +49,16 @@ def beginning(
     `images` are the digests of the images that the run is on, which a branch must be on too.
 
     Raises:
-        RunRefused: the branch is no beginning of this run, or not there; or this machine would not go on to the same
-            bits.
+        RunRefused: the branch is no beginning of this run, or not there; or this machine would not go on with the
+            run's own checkpoint to the same bits. (A branch with other numerics is not used, with a notice.)
         UnreadableFile: a checkpoint cannot be used.
     """
     found = newest_checkpoint(folder)
     if found is not None:
         for text in found.notices:
             notice(text)
-        return _checked(found, folder, numerics, accept=accept_different_numerics)
+        _check_numerics(found, folder, numerics, accept=accept_different_numerics)
+        return _read(found, folder)
     if branch is None:
         return None
     parent, epoch = branch
@@ -64,20 +66,31 @@ def beginning(
     if kept is None:
         there = ", ".join(map(str, kept_epochs(parent))) or "none"
         raise RunRefused(f"branch_epoch must be one that {parent} holds a kept checkpoint of ({there}); got {epoch}.")
-    start = _checked(kept, parent, numerics, accept=accept_different_numerics)
+    differing = differing_numerics(kept.contents["numerics"], numerics)
+    if differing and not accept_different_numerics:
+        notice(
+            f"Epochs 1 to {epoch} are trained again, for {parent} was run with other numerics "
+            f"({'; '.join(differing)}): to go on from there would not give the bits of a run of its own."
+        )
+        return None
+    start = _read(kept, parent)
+    found = _same_run(start.rows, specification, parent, epoch)
     if start.rows.attributes.get("images") != images:
         raise RunRefused(f"branch_from must be a run on the same images; {parent} is on others. Give its --data-dir.")
-    return Beginning(start.training, start.rows, start.elapsed_s, _same_run(start.rows, specification, parent, epoch))
+    return dataclasses.replace(start, branch=found)
 
 
-def _checked(found: FoundCheckpoint, folder: Path, numerics: dict[str, Any], *, accept: bool) -> Beginning:
-    saved = found.contents
-    differing = differing_numerics(saved["numerics"], numerics)
+def _check_numerics(found: FoundCheckpoint, folder: Path, numerics: dict[str, Any], *, accept: bool) -> None:
+    differing = differing_numerics(found.contents["numerics"], numerics)
     if differing and not accept:
         raise RunRefused(
             f"{folder} was run with other numerics ({'; '.join(differing)}), so it would not continue to the "
             "same bits. Continue as before, or accept that with --accept-different-numerics."
         )
+
+
+def _read(found: FoundCheckpoint, folder: Path) -> Beginning:
+    saved = found.contents
     rows: Tensor = saved["rows"]
     trajectory = from_bytes(rows.numpy().tobytes(), folder / f"checkpoint of step {found.step}")
     return Beginning(saved["training"], trajectory, float(saved["elapsed_s"]))
