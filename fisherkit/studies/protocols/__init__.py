@@ -4,6 +4,7 @@ from fisherkit.studies.protocols.base import StudyOptions
 from fisherkit.studies.protocols.early_fisher import early_fisher
 from fisherkit.studies.protocols.regularization import regularization
 from fisherkit.studies.protocols.removal import removal
+from fisherkit.studies.protocols.warm_start import warm_start
 from fisherkit.studies.protocols.window import window
 
-__all__ = ["StudyOptions", "early_fisher", "regularization", "removal", "window"]
+__all__ = ["StudyOptions", "early_fisher", "regularization", "removal", "warm_start", "window"]

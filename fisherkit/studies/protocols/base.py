@@ -113,7 +113,14 @@ def scaled_run(options: StudyOptions, run: Mapping[str, Any] | None = None) -> d
 
 
 def for_each_seed(options: StudyOptions, run: Mapping[str, Any], *, epochs: int) -> tuple[RunSpecification, ...]:
-    """One run for each seed, from the run's own seed (0 unless given) upwards; epochs as they are run."""
+    """One run for each seed, from the run's own seed (0 unless given) upwards; epochs as they are run.
+
+    Raises:
+        ValueError: A choice is out of range, or an event is not before the end.
+    """
+    for event in Conditions.parse(events=run.get("event", ())).events:
+        if event.epoch >= epochs:
+            raise ValueError(f"event {str(event)!r} must be before the end of every run; one ends at epoch {epochs}.")
     first = run.get("seed") or 0
     rest = {name: value for name, value in run.items() if name != "seed"}
     return tuple(specify(epochs=epochs, seed=first + k, **rest) for k in range(options.seeds))

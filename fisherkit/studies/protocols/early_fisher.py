@@ -3,13 +3,13 @@
 Jastrzebski et al., Catastrophic Fisher Explosion (ICML 2021).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from fisherkit.studies.arms import PlannedArm, Study
 from fisherkit.studies.protocols.base import StudyOptions, for_each_seed, given_options, scaled_run
+from fisherkit.studies.protocols.grids import grid_of, numbers
 from fisherkit.training import FisherPenalty
 from fisherkit.training.defaults import paper_defaults
 
@@ -43,7 +43,7 @@ def early_fisher(
     rates = _rates(options, given)
     if "fisher_penalty" in given:
         raise ValueError("fisher_penalty must be left out here, for the study gives it. Use --penalties.")
-    sizes = batch_size_grid(batch_sizes, given)
+    sizes = grid_of("batch_sizes", batch_sizes, given, option="batch_size")
     names = _names(penalties)
     run = scaled_run(options, {**SETTINGS, **given})
     epochs = options.epochs(options.clean_epochs or EPOCHS)
@@ -67,7 +67,7 @@ def _rates(options: StudyOptions, given: Mapping[str, Any]) -> tuple[float, ...]
         return tuple(float(f"{base * factor:.6g}") for factor in LR_FACTORS)
     if "lr" in given:
         raise ValueError("lr must be left out where arms are given, for the arms are the learning rates.")
-    return positive_numbers("arms", "learning rates", options.arms)
+    return numbers("arms", "learning rates", options.arms, low=0)
 
 
 def _names(penalties: Sequence[str]) -> dict[str, str | None]:
@@ -76,30 +76,3 @@ def _names(penalties: Sequence[str]) -> dict[str, str | None]:
     if not parsed:
         raise ValueError("penalties must be at least one, or the word none for training without; got an empty list.")
     return {"no penalty" if text is None else f"penalty {text}": text for text in parsed}
-
-
-def batch_size_grid(batch_sizes: Sequence[int], given: Mapping[str, Any]) -> tuple[int | None, ...]:
-    """The batch sizes of a grid, each once; None, that of the run, where there are none."""
-    if batch_sizes and "batch_size" in given:
-        raise ValueError("batch_size must be left out where batch_sizes are given.")
-    return tuple(dict.fromkeys(batch_sizes)) or (None,)
-
-
-def positive_numbers(name: str, what: str, texts: Sequence[str]) -> tuple[float, ...]:
-    """The finite numbers above 0 that the texts write, ascending, each once.
-
-    Raises:
-        ValueError: One of them is not; the message names the argument and what it holds.
-    """
-    numbers = set()
-    for text in texts:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be {what} above 0, such as 0.01,0.1; got {text!r}.")
-        numbers.add(value)
-    if not numbers:
-        raise ValueError(f"{name} must be at least one of the {what}; got none.")
-    return tuple(sorted(numbers))

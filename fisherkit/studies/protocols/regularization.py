@@ -19,8 +19,8 @@ from fisherkit.studies.protocols.base import (
 from fisherkit.training.defaults import paper_defaults
 
 EPOCHS = 200  # of every arm
-LENGTH = 50  # of the sliding window
-STEP = 25  # between two default arms
+# parts of the epochs of a run: the paper's sliding window of 50 epochs, and ours, 25 epochs between two default arms
+WINDOWS, STEPS = 4, 8
 SWEEPS = ("until", "from", "window")
 # what the command line calls it -> the option of a run, what a text calls it, the text that switches it off
 REGULARIZERS: Mapping[str, tuple[str, str, str]] = {
@@ -33,21 +33,21 @@ def regularization(
     options: StudyOptions,
     *,
     regularizer: str = "weight-decay",
-    length: int = LENGTH,
+    length: int | None = None,
     sweeps: Sequence[str] = SWEEPS,
 ) -> Study:
     """One regularizer in a part of a run of `clean_epochs` (200) epochs; the other one as it is without a study.
 
-    Sweeps, for each t of the arms: `until`, it is on in [0, t); `from`, in [t, 200); `window`, in [t, t + length).
-    Controls: always on, and never on. A sweep's arm that would be one of the two is left out, and so is a window that
-    would reach past the end: `options["notes"]` of the study says so. Its strength is that of the run's options, else
-    the paper's for the model.
+    Sweeps, for each t of the arms: `until`, it is on in [0, t); `from`, from t on; `window`, in [t, t + length), where
+    the length is a quarter of the run (50) unless given. Controls: always on, and never on. A sweep's arm that would be
+    one of the two is left out, and so is a window that would reach past the end: `options["notes"]` of the study says
+    so. Its strength is that of the run's options, else the paper's for the model.
 
     Raises:
         ValueError: The regularizer has a window, or is off; an arm is past the end; a sweep is not one of those.
     """
     field, called, off = _checked(regularizer, sweeps)
-    total, times = _lengths(options, length=length, sweeps=sweeps)
+    total, length, times = _lengths(options, length=length, sweeps=sweeps)
     run, strength = scaled_run(options), _strength(options.run, field, called)
     epochs = options.epochs(total)
 
@@ -81,17 +81,21 @@ def _checked(regularizer: str, sweeps: Sequence[str]) -> tuple[str, str, str]:
     return REGULARIZERS[regularizer]
 
 
-def _lengths(options: StudyOptions, *, length: int, sweeps: Sequence[str]) -> tuple[int, Mapping[str, tuple[int, ...]]]:
-    """Epochs of a run and the t of each sweep, before scaling."""
+def _lengths(
+    options: StudyOptions, *, length: int | None, sweeps: Sequence[str]
+) -> tuple[int, int, Mapping[str, tuple[int, ...]]]:
+    """Epochs of a run, those of the sliding window and the t of each sweep, before scaling."""
     total = EPOCHS if options.clean_epochs is None else options.clean_epochs
+    length = max(1, total // WINDOWS) if length is None else length
     if "window" in sweeps and not 1 <= length < total:
         raise ValueError(f"length of the window must be at least 1 and below the {total} epochs; got {length!r}.")
-    inner = options.whole_arms(range(STEP, total, STEP))
-    times = {"until": inner, "from": inner, "window": options.whole_arms(range(0, max(total - length, 0) + 1, STEP))}
+    step = max(1, total // STEPS)
+    inner = options.whole_arms(range(step, total, step))
+    times = {"until": inner, "from": inner, "window": options.whole_arms(range(0, max(total - length, 0) + 1, step))}
     late = [t for sweep in sweeps for t in times[sweep] if t > total]
     if late:
         raise ValueError(f"arms must be at most {total}, the epochs of a run; got {late[0]}. Give more --clean-epochs.")
-    return total, times
+    return total, length, times
 
 
 def _strength(run: Mapping[str, Any], field: str, called: str) -> str:
