@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PolyCollection, QuadMesh
 from study_records import PROTOCOLS, arm, custom, early_fisher, regularization, removal, run, warm_start, window
 
-from fisherkit.analysis import bootstrap_interval
+from fisherkit.analysis import mean_interval
 from fisherkit.plots import save
 from fisherkit.plots.study import caption, study
 from fisherkit.plots.study_data import curves, mean_trajectory, series_trace, spread, trace
@@ -57,7 +57,7 @@ def test_removal_shows_accuracy_against_the_end_of_the_deficit():
     assert blur.get_marker() != flip.get_marker()
     np.testing.assert_allclose(line(axes, "control").get_ydata(), 0.8)
     assert labels(axes) == ["blur", "flip", "control"]
-    expected = bootstrap_interval(record.arm("blur until epoch 4").finals("test_accuracy"))
+    expected = mean_interval(record.arm("blur until epoch 4").finals("test_accuracy"))
     bands = [c for c in axes.collections if isinstance(c, PolyCollection)]
     heights = bands[0].get_paths()[0].vertices
     drawn = heights[heights[:, 0] == 4][:, 1]

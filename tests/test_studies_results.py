@@ -14,7 +14,7 @@ from study_records import arm, removal, run, trajectory
 
 import fisherkit
 import fisherkit.studies.results.findings as findings_module
-from fisherkit.analysis import bootstrap_interval
+from fisherkit.analysis import mean_interval
 from fisherkit.recording import ArmRecord, StudyRecord, to_bytes
 from fisherkit.studies import specify
 from fisherkit.studies.arms import PlannedArm, Study
@@ -200,7 +200,7 @@ def test_the_table_has_a_row_for_each_arm():
 def test_the_table_has_means_and_intervals_over_seeds():
     record = removal(deficits=("blur",), times=(4,))
     row = list(csv.DictReader(io.StringIO(csv_bytes(summarise(record)).decode())))[1]
-    expected = bootstrap_interval(record.arms[1].finals("test_accuracy"), level=0.95)
+    expected = mean_interval(record.arms[1].finals("test_accuracy"), level=0.95)
     found = [float(row[f"test_accuracy{end}"]) for end in ("", "_low", "_high", "_n")]
     np.testing.assert_allclose(found, [expected.value, expected.low, expected.high, 3], rtol=1e-5)
     assert float(row["loss"]) == pytest.approx(0.08)

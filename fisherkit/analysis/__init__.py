@@ -5,7 +5,7 @@ from fisherkit.analysis.comparison import final_value
 from fisherkit.analysis.concentration import Concentration, concentration
 from fisherkit.analysis.correlation import rank_correlation
 from fisherkit.analysis.critical_period import CriticalPeriod, critical_period
-from fisherkit.analysis.intervals import Interval, bootstrap_interval
+from fisherkit.analysis.intervals import Interval, mean_interval
 from fisherkit.analysis.phases import Phases, phases
 from fisherkit.analysis.summary import Peak, final_row, peak, shares
 
@@ -16,11 +16,11 @@ __all__ = [
     "Interval",
     "Peak",
     "Phases",
-    "bootstrap_interval",
     "concentration",
     "critical_period",
     "final_row",
     "final_value",
+    "mean_interval",
     "peak",
     "phases",
     "rank_correlation",

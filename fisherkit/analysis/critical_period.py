@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fisherkit.analysis.arms import Arm
 from fisherkit.analysis.comparison import Statistic
 

@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from fisherkit.analysis import bootstrap_interval
+from fisherkit.analysis import mean_interval
 from fisherkit.analysis.intervals import Interval
 from fisherkit.plots.style import label
 from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
@@ -90,7 +90,7 @@ def levels(record: StudyRecord, values: Callable[[ArmRecord], Sequence[float]]) 
 
 def interval_of(values: Sequence[float]) -> Interval:
     """Mean over seeds and its interval; NaN for none."""
-    return bootstrap_interval(values) if len(values) else Interval(np.nan, np.nan, np.nan, 0)
+    return mean_interval(values) if len(values) else Interval(np.nan, np.nan, np.nan, 0)
 
 
 def seeds_text(record: StudyRecord, arms: Sequence[ArmRecord]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fisherkit.analysis import bootstrap_interval, concentration, phases
+from fisherkit.analysis import mean_interval, concentration, phases
 from fisherkit.analysis.intervals import Interval
 from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
 from fisherkit.recording.study import STATES, RunState
@@ -67,7 +67,7 @@ def summarise(record: StudyRecord) -> tuple[ArmSummary, ...]:
 def interval(values: Sequence[float]) -> Interval:
     """The mean of the finite values and its interval; NaN for none."""
     finite = [value for value in values if np.isfinite(value)]
-    return bootstrap_interval(finite, level=LEVEL) if finite else _NONE
+    return mean_interval(finite, level=LEVEL) if finite else _NONE
 
 
 def _summary(record: StudyRecord, arm: ArmRecord) -> ArmSummary:
