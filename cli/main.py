@@ -9,6 +9,7 @@ import click
 COMMANDS = {
     "track": (".track:track", "Train under a deficit and record per-layer Fisher information every epoch."),
     "measure": (".measure:measure", "Measure checkpoints of any training; same file format as track."),
+    "study": (".study:study", "Do an experiment of the papers: many runs, planned, shared, analysed, drawn."),
     "plot": (".plot:plot", "Draw the per-layer heatmap or the curves of one or several runs."),
     "show": (".show:show", "Say what is in a run file, and whether it is whole."),
     "verify": (".verify:verify", "Compare every layer of a model with brute force."),

@@ -95,7 +95,7 @@ class Progress(Observer):
         if next_epoch >= self.epochs:
             return ""
         seconds = (time.monotonic() - self.began) / self.ran * (self.epochs - next_epoch)
-        return f"  about {_duration(seconds)} left"
+        return f"  about {duration(seconds)} left"
 
     def notice(self, text: str) -> None:
         """A notice, on a line of its own."""
@@ -119,7 +119,8 @@ class Progress(Observer):
             self.bar.stop()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`12 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

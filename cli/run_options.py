@@ -136,6 +136,15 @@ def run_options(*, without: Collection[str] = ()) -> Callable[[Any], Any]:
     return decorate
 
 
+def run_option_names() -> frozenset[str]:
+    """The names of their values."""
+
+    def nothing() -> None:
+        """Stands for a command."""
+
+    return frozenset(parameter.name or "" for parameter in run_options()(nothing).__click_params__)
+
+
 def for_specify(options: dict[str, Any]) -> dict[str, Any]:
     """The values of the options as `fisherkit.studies.specify` takes them."""
     choices = {name: value for name, value in options.items() if name != "config"}

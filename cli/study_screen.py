@@ -14,7 +14,7 @@ from fisherkit.studies.execution import Ending, Snapshot, UnitProgress
 from fisherkit.studies.execution.observer import QUEUED, RUNNING, WAITING
 
 from .failure import printable
-from .progress import _duration
+from .progress import duration
 
 FINISHED, EXPLODED = Ending.FINISHED.value, Ending.EXPLODED.value
 STATES = (RUNNING, QUEUED, WAITING, FINISHED, EXPLODED)  # as they are listed; other endings follow
@@ -83,7 +83,7 @@ def summary_text(study: Study, snapshot: Snapshot) -> str:
 
 
 def _left(snapshot: Snapshot) -> str:
-    return f"about {_duration(snapshot.left_s)} left" if snapshot.left_s else ""
+    return f"about {duration(snapshot.left_s)} left" if snapshot.left_s else ""
 
 
 def screen(study: Study, snapshot: Snapshot, notices: Sequence[str], *, height: int) -> Group:

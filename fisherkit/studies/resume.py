@@ -74,10 +74,10 @@ def beginning(
         )
         return None
     start = _read(kept, parent)
-    found = _same_run(start.rows, specification, parent, epoch)
+    same = _same_run(start.rows, specification, parent, epoch)
     if start.rows.attributes.get("images") != images:
         raise RunRefused(f"branch_from must be a run on the same images; {parent} is on others. Give its --data-dir.")
-    return dataclasses.replace(start, branch=found)
+    return dataclasses.replace(start, branch=same)
 
 
 def _check_numerics(found: FoundCheckpoint, folder: Path, numerics: dict[str, Any], *, accept: bool) -> None:

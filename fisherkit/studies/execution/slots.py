@@ -27,6 +27,7 @@ class LocalSlots:
     def __init__(self, places: Sequence[Slot]) -> None:
         if not places:
             raise ValueError("places must be at least one; got none.")
+        self.count = len(places)
         self._free = deque(places)
 
     def take(self) -> Slot | None:
