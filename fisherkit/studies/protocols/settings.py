@@ -25,7 +25,7 @@ _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 
 
 def read_setting(where: str, name: str, value: Any) -> Setting:
-    """The value of an option; "" is an option left out.
+    """The value of an option; "" is an option left out, and a number will do where a text is wanted.
 
     Raises:
         ValueError: There is no such option, or its value has another type; the message begins with `where`.
@@ -38,7 +38,7 @@ def read_setting(where: str, name: str, value: Any) -> Setting:
         return None
     if name == "device" and value == "auto":
         raise ValueError(f"{where} must be the name of a device, such as cpu or cuda; leave it out for auto.")
-    wanted = [value] if name in _TEXTS and isinstance(value, str) else value
+    wanted = _as_texts(name, value)
     try:
         checked = TypeAdapter(_KINDS[name]).validate_python(wanted, strict=True)
     except ValidationError as error:
@@ -71,6 +71,15 @@ def explained(error: ValueError) -> str:
         return str(error)
     found: Sequence[Any] = error.errors()
     return " ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}; got {one['input']!r}." for one in found)
+
+
+def _as_texts(name: str, value: Any) -> Any:
+    """Numbers as texts where texts are wanted, such as a width of 16; one text as a list where several may be given."""
+    if name not in _TEXTS and str not in (_KINDS[name], *_flat(_KINDS[name])):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    texts = [repr(part) if type(part) in (int, float) else part for part in parts]
+    return texts if name in _TEXTS or isinstance(value, list) else texts[0]
 
 
 def _named(where: str, text: str) -> tuple[str, str]:
