@@ -148,10 +148,14 @@ def test_regularization_has_three_sweeps_of_weight_decay_between_two_controls():
     expected = {
         "on until t": {t: f"0.0005:0-{t}" for t in inner},
         "on from t": {t: f"0.0005:{t}-" for t in inner},
-        "on for 50 epochs from t": {t: f"0.0005:{t}-{t + 50}" for t in (0, 25, 50, 75, 100, 125, 150)},
+        "on for 50 epochs from t": {
+            **{t: f"0.0005:{t}-{t + 50}" for t in (0, 25, 50, 75, 100, 125)},
+            150: "0.0005:150-",  # to the end: the same run as that of the sweep `from`
+        },
     }
     for name, texts in expected.items():
         assert {arm.value: only(arm).weight_decay for arm in group(study, name)} == {t: (s,) for t, s in texts.items()}
+    assert (len(study.arms), len(study.runs)) == (2 + 3 * 7, 2 + 3 * 7 - 2)
     always = study.arms[0]
     for arm in study.arms[1:]:
         assert differing(only(arm), only(always)) == {"weight_decay"}

@@ -157,7 +157,7 @@ ERRORS = {
     "out": (RUN + 'out = "x"\n[grid]\nlr = [0.1]', r"\[run\] out is no option of a run"),
     "device": (RUN + 'device = "auto"\n[grid]\nlr = [0.1]', r"\[run\] device must be the name of a device"),
     "model_option": (RUN + '[grid]\nmodel_option = ["a"]', r"\[grid\] model_option must be NAME=VALUE; got 'a'"),
-    "control_key": (RUN + "[grid]\nlr = [1]\n[control]\nmodel = 'mlp'", r"\[control\] model must be .* the grid \(lr\)"),
+    "control_key": (RUN + "[grid]\nlr = [1]\n[control]\nmodel = 'mlp'", r"\[control\] model must be .* grid \(lr\)"),
     "control_value": (
         RUN + "[grid]\nlr = [0.1, 0.2]\n[control]\nlr = 0.3",
         r"\[control\] lr must be one of the grid's values 0\.1, 0\.2; got 0\.3",

@@ -61,7 +61,7 @@ def regularization(
         group = {"until": "on until t", "from": "on from t", "window": f"on for {options.epochs(length)} epochs from t"}
         for t, start, stop in _windows(options, sweep, times[sweep], total=total, length=length, notice=notes.append):
             label = {"until": f"until epoch {t}", "from": f"from epoch {t}", "window": f"in epochs {start}-{stop}"}
-            text = window_text(strength, start, stop)
+            text = window_text(strength, start, stop if stop != epochs else None)  # the same run as `from` start
             arms.append(arm(f"{called} {label[sweep]}", group[sweep], float(t), (text,)))
     asked = options.record(
         regularizer=regularizer, strength=strength, length=length, sweeps=list(sweeps), epochs_run=epochs, notes=notes
