@@ -1,5 +1,6 @@
 """The examples run as they stand."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -41,12 +42,27 @@ def test_why_not_sample_labels(tmp_path):
 
 
 def test_deep_linear(tmp_path):
-    lines = output_of("deep_linear.py", str(tmp_path), "--quick").split("\n")
-    assert any("depth 1" in line and "same after every t0, bit for bit" in line for line in lines)
-    for name, deficit in (("control.h5", 0), ("deficit.h5", 4)):  # rows in the deficit
+    lines = output_of("deep_linear.py", str(tmp_path)).split("\n")  # ends with an error where it disagrees
+    assert sum(line.endswith(": agrees") for line in lines) == 7
+    for name, deficit in (("control.h5", 0), ("deficit.h5", 24)):  # rows in the deficit
         run = fisherkit.read(tmp_path / name)
         closed = np.stack([run.series[f"closed_form_{layer}"] for layer in range(3)], axis=1)
         np.testing.assert_allclose(run.variable("fisher_true"), closed, rtol=1e-10)
         assert run.series["deficit_active"].sum() == deficit
         assert closed.max() > 10 * closed[0].max()
     assert (tmp_path / "deep_linear.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_matrix_completion(tmp_path):
+    output_of("matrix_completion.py", str(tmp_path), "--quick")
+    with (tmp_path / "matrix_completion.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    errors = {
+        (row["setting"].split(",")[0], int(row["seed"]), int(row["t0"])): float(row["unobserved_error"]) for row in rows
+    }
+    assert len(errors) == 18  # depth, seed, t0
+    for seed in (1, 2):
+        assert errors["depth 1", seed, 0] == errors["depth 1", seed, 1000] == errors["depth 1", seed, 40_000]
+        for depth in ("depth 2", "depth 3"):
+            assert errors[depth, seed, 40_000] > errors[depth, seed, 0] + 0.1
+    assert (tmp_path / "matrix_completion.png").read_bytes().startswith(b"\x89PNG")

@@ -73,23 +73,52 @@ def test_gradient_descent_comes_to_the_closed_form_as_the_steps_shrink(linear, d
     assert differences[0] / differences[1] == pytest.approx(2, abs=0.2)
 
 
-def test_one_layer_ends_with_the_same_unobserved_error_after_every_deficit(linear):
-    """Entries that are not observed have no gradient in a single layer: equal bit for bit, not nearly."""
-    deficit, task = linear.random_matrices(12, ranks=(3, 1), seeds=2)
-    weights = linear.small_identity(1, 12)[:, None].expand(-1, 2, -1, -1)
-    done = linear.remove(weights, deficit, task, [0.0, 1.0, 5.0], clean=20, rate=0.05)
-    assert not torch.equal(done.at_end[:, 0], done.at_end[:, 2])
-    errors = task.unobserved_error(linear.product(done.final))
-    assert torch.equal(errors, errors[:1].expand_as(errors))
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_step_is_a_step_of_sgd(linear, depth):
+    """Layers without structure, two networks at once, against autograd."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(depth, 2, 5, 5, generator=generator, dtype=torch.float64)
+    target = torch.randn(2, 5, 5, generator=generator, dtype=torch.float64)
+    observed = (torch.rand(2, 5, 5, generator=generator) < 0.5).double()
+    task = linear.Task(target, observed, 0.3)
+    expected = weights.clone().requires_grad_()
+    (0.3 / 2 * (observed * (linear.product(expected) - target) ** 2).sum()).backward()
+    found = linear.descend(weights, task, 0.01, 0.01)
+    torch.testing.assert_close(found, (expected - 0.01 * expected.grad).detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_deeper_networks_end_with_a_larger_error_after_a_longer_deficit(linear):
-    deficit, task = linear.random_matrices(16, ranks=(3, 1), seeds=2)
+@pytest.mark.parametrize("onset", [0.0, 2.0, 8.0])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_share_of_a_pathway_is_that_of_the_flow(linear, depth, onset):
+    """The flow of the factors, u^depth = a and v^depth = b, not of a and b as in the derivation."""
+
+    def flow(learning):
+        def of(_, factors):
+            error = 1 - (factors**depth).sum()
+            return learning * factors ** (depth - 1) * error
+
+        return of
+
+    factors = np.full(2, 1e-3 ** (1 / depth))
+    for learning, duration in (([1, 1], onset), ([1, 0], 1.5), ([1, 1], 60.0)):
+        if duration:
+            factors = integrated(flow(np.array(learning)), factors, duration)
+    assert linear.share_of_b(depth, onset, 1.5) == pytest.approx(factors[1] ** depth, rel=1e-6)
+
+
+def test_a_late_deficit_of_a_pathway_does_nothing_and_an_early_one_takes_it(linear):
     for depth in (2, 3):
-        weights = linear.small_identity(depth, 16)[:, None].expand(-1, 2, -1, -1)
-        done = linear.remove(weights, deficit, task, [0.0, 30.0], clean=60, rate=0.05)
-        none, long = task.unobserved_error(linear.product(done.final))
-        assert (long > 1.5 * none).all()
+        length = linear.time_to_learn(depth, linear.START)
+        assert linear.share_of_b(depth, 0, length) < 0.01
+        assert linear.share_of_b(depth, 3 * length, length) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_pathway_that_cannot_learn_does_not_move_by_descent(linear):
+    weights = linear.small_identity(3, 1)[:, None].expand(-1, 2, -1, -1)
+    after = linear.descend(weights, linear.Pathways((1, 0)), 12, 0.01)
+    assert torch.equal(after[:, 1], weights[:, 1])
+    a, b = linear.product(after).flatten().tolist()
+    assert a == pytest.approx(linear.learnt(3, linear.START, 12, 1 - b), abs=2e-3)
 
 
 def test_a_deficit_on_the_same_entries_leaves_the_diagonal_problem_where_it_is(linear):
