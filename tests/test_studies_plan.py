@@ -102,8 +102,8 @@ def counted(study) -> tuple[int, int]:
 REMOVAL = 160 + 7 * (20 + 160)  # each later removal has 20 epochs of deficit that the one before it has not
 WINDOW = 200 + sum(200 - onset for onset in (0, 10, 20, 30, 40, 60, 80, 100, 120))
 INNER = (25, 50, 75, 100, 125, 150, 175)
-# `until t` goes on from always-on at t, `from t` from never-on; a window is `from t` until it ends, but for two that are
-# runs of other sweeps
+# `until t` goes on from always-on at t, `from t` from never-on; a window is `from t` until it ends (two of the windows
+# are runs of other sweeps)
 REGULARIZATION = 2 * 200 + 2 * sum(200 - t for t in INNER) + sum(200 - (t + 50) for t in (25, 50, 75, 100, 125))
 PLANS = {
     "removal": (lambda: removal(asked()), REMOVAL, 1840),

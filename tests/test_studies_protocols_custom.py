@@ -155,7 +155,7 @@ ERRORS = {
     "repeated": (RUN + "[grid]\nlr = [0.1, 0.1]", r"\[grid\] lr must have each value once; got 0\.1 twice"),
     "seed": (RUN + "[grid]\nseed = [1, 2]", r"\[grid\] seed must not be in a grid\. Seeds are given with --seeds"),
     "out": (RUN + 'out = "x"\n[grid]\nlr = [0.1]', r"\[run\] out is no option of a run"),
-    "device": (RUN + 'device = "auto"\n[grid]\nlr = [0.1]', r"\[run\] device must be the name of a device"),
+    "device": (RUN + 'device = "auto"\n[grid]\nlr = [0.1]', r"\[run\] device is of the machine; .* as --device"),
     "model_option": (RUN + '[grid]\nmodel_option = ["a"]', r"\[grid\] model_option must be NAME=VALUE; got 'a'"),
     "control_key": (RUN + "[grid]\nlr = [1]\n[control]\nmodel = 'mlp'", r"\[control\] model must be .* grid \(lr\)"),
     "control_value": (

@@ -45,10 +45,10 @@ def custom(options: StudyOptions, path: Path) -> Study:
         [control]                         # optional: arms with these values are what the others are compared with
         deficit = ""
 
-    Options of `options.run` (of the command line) take precedence over `run`; one that is in the grid is refused. All
-    epochs of the file, its lengths, windows, events and decay, are scaled by `time_scale`; labels have them as in the
-    file. An arm is compared with the control that has the same values elsewhere. Of arms that are the same runs one is
-    kept: `options["notes"]` of the study says so.
+    `device` and `threads` are not the file's. Options of `options.run` (of the command line) take precedence over
+    `run`; one that is in the grid is refused. All epochs of the file, its lengths, windows, events and decay, are
+    scaled by `time_scale`; labels have them as in the file. An arm is compared with the control that has the same
+    values elsewhere. Of arms that are the same runs one is kept: `options["notes"]` of the study says so.
 
     Raises:
         ValueError: The file is not TOML, or a key, a type or a value of it is wrong: the message names file and key.

@@ -42,7 +42,7 @@ def early_fisher(
     given = given_options(options.run)
     rates = _rates(options, given)
     if "fisher_penalty" in given:
-        raise ValueError("fisher_penalty must be left out here, for the study gives it. Use --penalties.")
+        raise ValueError("fisher_penalty must be left out here, for the study gives it. Use --penalty.")
     sizes = grid_of("batch_sizes", batch_sizes, given, option="batch_size")
     names = _names(penalties)
     run = scaled_run(options, {**SETTINGS, **given})

@@ -14,8 +14,10 @@ Setting = Any
 
 LENGTHS = ("epochs", "clean_epochs")
 _TEXTS = (*LISTS, "probe", "model_option")  # one text or several
+_MACHINE = ("device", "threads")  # the command line has them, whether or not they were typed
+_NOT_HERE = ("model_options", *_MACHINE)
 _KINDS: Mapping[str, Any] = {
-    **{name: field.annotation for name, field in RunSpecification.model_fields.items() if name != "model_options"},
+    **{name: field.annotation for name, field in RunSpecification.model_fields.items() if name not in _NOT_HERE},
     **dict.fromkeys(LENGTHS, Annotated[int, Field(ge=1)]),
     **dict.fromkeys(_TEXTS, list[str]),
 }
@@ -30,14 +32,14 @@ def read_setting(where: str, name: str, value: Any) -> Setting:
     Raises:
         ValueError: There is no such option, or its value has another type; the message begins with `where`.
     """
+    if name in _MACHINE:
+        raise ValueError(f"{where} is of the machine; give it on the command line, as --{name}.")
     if name not in _KINDS:
         near = difflib.get_close_matches(name, _KINDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"{where} is no option of a run; the options are {', '.join(sorted(_KINDS))}.{hint}")
     if value == "":
         return None
-    if name == "device" and value == "auto":
-        raise ValueError(f"{where} must be the name of a device, such as cpu or cuda; leave it out for auto.")
     wanted = _as_texts(name, value)
     try:
         checked = TypeAdapter(_KINDS[name]).validate_python(wanted, strict=True)
