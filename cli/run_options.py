@@ -87,6 +87,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         is_flag=True,
         help="Record the loss gradient's norm on old and on new images while --fraction has brought in new ones.",
     ),
+    click.option(
+        "--on-nonfinite",
+        type=click.Choice(["stop", "continue"]),
+        default="stop",
+        show_default=True,
+        help="When a loss or trace becomes infinite or NaN: end with what was recorded, or record on to the end.",
+    ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     probe_options,
     click.option("--every", default="1", show_default=True, help="When to measure: epochs (1), 50steps, or log."),

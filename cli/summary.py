@@ -10,7 +10,8 @@ LARGEST = 5  # layers shown
 
 def run_summary(trajectory: Trajectory) -> str:
     """Accuracy, the peak of the Fisher trace and what was forgotten since, and where the trace lies."""
-    lines = []
+    exploded = trajectory.attributes.get("exploded")
+    lines = [f"exploded {exploded}"] if exploded else []
     accuracy, train = final_row(trajectory, "test_accuracy"), final_row(trajectory, "train_accuracy")
     if not math.isnan(accuracy):
         lines.append(f"accuracy test {accuracy:.1%}, train {train:.1%}")

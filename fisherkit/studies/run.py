@@ -25,6 +25,7 @@ from fisherkit.studies.folder import check_identity, finished_run, identity_of, 
 from fisherkit.studies.observer import Observer, Outcome
 from fisherkit.studies.plan import Branch
 from fisherkit.studies.resume import beginning, contents
+from fisherkit.studies.rows import epoch_record, row_numbers
 from fisherkit.studies.sets import load_sets, model_builder, probe_sets
 from fisherkit.studies.signals import StopRequest, stop_on_signals
 from fisherkit.studies.specification import RunSpecification
@@ -65,7 +66,8 @@ def track(
     Raises:
         RunRefused: the folder holds another run, or is in use, or this machine does not reproduce its numbers.
         UnreadableFile: a file of the folder cannot be used.
-        FloatingPointError: loss or trace are not finite; what was recorded is on disk.
+        FloatingPointError: loss or trace are not finite; what was recorded is on disk, with the message as attribute
+            `exploded`. Not with on_nonfinite="continue": the run goes on to its end, and has the attribute too.
     """
     observer = observer or Observer()
     with lock(folder), deterministic(specification.threads):
@@ -200,12 +202,14 @@ class Run:
     def _after(self, step: StepReport) -> None:
         """Record what is due after a step; checkpoint when it is time to."""
         self.observer.stepped(self, step)
+        if self.training.nonfinite is not None:
+            self._went_wrong(str(self.training.nonfinite), self.training.nonfinite)
         report = step.report
         done = None if report is None else report.epoch + 1
         ends = self.training.epoch == self.specification.epochs or (report is not None and report.skipped_epochs > 0)
         due = self.cadence.due(step=step.step, finished_epochs=done) or ends
         if report is not None:
-            self.epochs.append(_epoch_record(report))
+            self.epochs.append(epoch_record(report))
             self.tracker.file.update_attributes(schedule=self.epochs)
             spectrum = ends or (report.epoch + 1) % self.specification.spectrum_every == 0
             self._record(float(report.epoch + 1), measure=due, spectrum=spectrum, report=report)
@@ -222,18 +226,24 @@ class Run:
         """One row: the numbers of the epoch that ended, or of the moment within one."""
         training = self.training
         now = report.conditions if report else self.conditions.at(min(training.epoch, self.specification.epochs - 1))
-        numbers: dict[str, float] = {
-            "deficit_active": int(bool(now.deficits)),
-            "lr": report.lr if report else training.lr,
-            "weight_decay": now.weight_decay,
-            "elapsed_s": self.clock.elapsed_s,
-        }
-        if report is not None:
-            names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-            numbers |= {name: getattr(report, name) for name in names} | _optional_numbers(report)
-        result = self.tracker.record(epoch, step=training.step, measure=measure, spectrum=spectrum, **numbers)
+        rate = report.lr if report else training.lr
+        numbers = row_numbers(now, lr=rate, elapsed_s=self.clock.elapsed_s, report=report)
+        try:
+            result = self.tracker.record(epoch, step=training.step, measure=measure, spectrum=spectrum, **numbers)
+        except FloatingPointError as error:
+            self._went_wrong(f"At step {training.step} (epoch {epoch:g}): {error}", error)
+            self.tracker.record(epoch, step=training.step, measure=False, spectrum=False, **numbers)
+            return
         if result is not None:
             self.observer.measured(self, result)
+
+    def _went_wrong(self, text: str, error: FloatingPointError) -> None:
+        """Numbers are not finite: end, or note it the first time and go on, as the specification says."""
+        if self.specification.on_nonfinite == "stop":
+            raise FloatingPointError(text) from error
+        if not self.tracker.file.attributes.get("exploded"):
+            self.tracker.file.update_attributes(exploded=text)
+            self.observer.notice(f"{text} The run goes on to record what it can; what cannot be measured is NaN.")
 
     def checkpoint(self) -> None:
         """Publish run.h5, then write a checkpoint that holds the rows too."""
@@ -291,17 +301,3 @@ def _training(specification: RunSpecification, conditions: Conditions, train: Im
         fresh_model=build,
         device=specification.device,
     )
-
-
-def _epoch_record(report: EpochReport) -> dict[str, Any]:
-    """The realised schedule of one epoch; `next_epoch` where the phase ended early."""
-    record = {**report.conditions.record(), "lr": report.lr, "images": report.images, "step": report.step}
-    return record | ({"next_epoch": report.next_epoch} if report.skipped_epochs else {})
-
-
-def _optional_numbers(report: EpochReport) -> dict[str, float]:
-    """What only some trainings measure; a row without it is NaN in the file."""
-    numbers = {} if report.fisher_penalty is None else {"fisher_penalty": report.fisher_penalty}
-    if report.gradient_norms is not None:
-        numbers |= {f"gradient_norm_{name}": norm for name, norm in report.gradient_norms._asdict().items()}
-    return numbers

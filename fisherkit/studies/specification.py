@@ -17,7 +17,10 @@ PROBES = ("train", "test", "deficit")
 OF_THE_MACHINE = {"data_dir", "max_memory"}
 _OF_THE_SPECTRUM = ("spectrum", "spectrum_every", "spectrum_images")
 # options that came later, in groups: while all of a group are at their defaults, a run is what it was before them
-_LATER = (_OF_THE_SPECTRUM, ("held_out",), ("fisher_penalty",), ("stop_accuracy",), ("gradient_norms",))
+_LATER = (
+    _OF_THE_SPECTRUM,
+    *(("held_out",), ("fisher_penalty",), ("stop_accuracy",), ("gradient_norms",), ("on_nonfinite",)),
+)
 
 MOST_EIGENVALUES = 1000  # of a layer; each is a variable of the run file
 Texts = tuple[str, ...]
@@ -51,6 +54,7 @@ class RunSpecification(BaseModel):
     fisher_penalty: str | None = None
     stop_accuracy: float | None = None
     gradient_norms: bool = False
+    on_nonfinite: str = "stop"
     seed: Annotated[int, Field(ge=0)] = 0
     probe: Annotated[Texts, Field(min_length=1)] = ("train",)
     probe_images: Count = 1000
@@ -111,6 +115,7 @@ class RunSpecification(BaseModel):
             fisher_penalty=self.fisher_penalty,
             stop_accuracy=self.stop_accuracy,
             gradient_norms=self.gradient_norms,
+            on_nonfinite=self.on_nonfinite,
         )
 
     def fisher_options(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fisherkit.training.evaluation import evaluate, refreshed_batchnorm
 from fisherkit.training.gradient_norms import GradientNorms, gradient_norms
 from fisherkit.training.loop import Training
 from fisherkit.training.memory import keep_freed_memory
-from fisherkit.training.options import OPTIMIZERS, PRECISIONS, TrainingOptions
+from fisherkit.training.options import ON_NONFINITE, OPTIMIZERS, PRECISIONS, TrainingOptions
 from fisherkit.training.penalty import FisherPenalty
 from fisherkit.training.preparation import check_phases
 from fisherkit.training.reports import EpochReport, NonFiniteLossError, StepReport
@@ -25,6 +25,7 @@ from fisherkit.training.schedules import SCHEDULES, learning_rate, parse_schedul
 from fisherkit.training.seeds import derive_seed
 
 __all__ = [
+    "ON_NONFINITE",
     "OPTIMIZERS",
     "PRECISIONS",
     "SCHEDULES",

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from fisherkit.conditions import Conditions, EpochConditions, ShrinkPerturb, apply_deficits
+from fisherkit.conditions import Conditions, EpochConditions, ShrinkPerturb
 from fisherkit.images.image_set import ImageSet
-from fisherkit.training.augmentation import draw_augmentation
-from fisherkit.training.batches import EpochBatches, batch_bounds, epoch_order, fraction_members, used_images
+from fisherkit.training.batches import EpochBatches, batch_bounds, used_images
 from fisherkit.training.determinism import own_random_numbers
+from fisherkit.training.epoch_data import EpochData
 from fisherkit.training.evaluation import autocast, checked_logits, evaluate, refreshed_batchnorm
 from fisherkit.training.gradient_norms import GradientNorms, norms_at_start
+from fisherkit.training.nonfinite import first_non_finite
 from fisherkit.training.options import TrainingOptions
 from fisherkit.training.penalty import PenaltyTerm
 from fisherkit.training.preparation import (
@@ -54,7 +55,9 @@ class Training:
 
     Raises:
         ValueError: Images, conditions and model do not fit together; the message says how.
-        NonFiniteLossError: From `steps()` and `epochs()`, at the end of an epoch whose loss became infinite or NaN.
+        NonFiniteLossError: From `steps()` and `epochs()`, when a loss has become infinite or NaN: on a CPU before the
+            step that would ruin the weights, on other devices, where looking would slow every step down, at the end
+            of the epoch. With on_nonfinite="continue" it is not raised: `nonfinite` is then the first one, or None.
     """
 
     def __init__(
@@ -88,7 +91,13 @@ class Training:
         self.elapsed_s = 0.0
         self._batches: EpochBatches | None = None
         self._tally = Tally(0, self.device)
-        self._under_deficits: tuple[Any, ImageSet] | None = None
+        self._data = EpochData(
+            self.train_images,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            channels_last=self._channels_last,
+        )
+        self.nonfinite: NonFiniteLossError | None = None
 
     @property
     def lr(self) -> float:
@@ -114,6 +123,8 @@ class Training:
 
     def _advance(self) -> StepReport:
         """One optimiser step and, after the last of an epoch, what ends the epoch."""
+        if self.nonfinite is not None and self.options.on_nonfinite == "stop":
+            raise self.nonfinite
         started = time.perf_counter()
         with self._own_settings():
             if self._batches is None:
@@ -144,7 +155,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
             group["weight_decay"] = plan.weight_decay
-        batches = self._batches_under(plan)
+        batches = self._data.batches(plan)
         done, self._tally = self._tally, Tally(len(batches), self.device)
         if self.step_in_epoch > 0:
             self._tally.restore(done.losses, done.correct, done.penalties)
@@ -164,32 +175,6 @@ class Training:
                 self.optimizer.state.clear()  # momenta of weights that are no more
                 self._penalty.gradient = None
 
-    def _batches_under(self, plan: EpochConditions) -> EpochBatches:
-        seed, images = self.options.seed, len(self.train_images)
-        order = epoch_order(images, seed=seed, epoch=self.epoch)
-        if plan.fraction < 1:
-            labels, classes = self.train_images.labels.cpu(), len(self.train_images.classes)
-            order = order[fraction_members(labels, plan.fraction, classes=classes, seed=seed)[order]]
-        draws = draw_augmentation(images, plan.augment, seed=seed, epoch=self.epoch) if plan.augment else None
-        return EpochBatches(
-            images=self._images_under(plan),
-            order=order.to(self.device),
-            bounds=batch_bounds(len(order), self.options.batch_size),
-            draws=draws.to(self.device) if draws is not None else None,
-            channels_last=self._channels_last,
-        )
-
-    def _images_under(self, plan: EpochConditions) -> ImageSet:
-        """The training images under the deficits of the epoch, computed once for as long as they stay the same."""
-        redrawn = any(deficit.redrawn for deficit in plan.deficits)
-        key = (plan.deficits, plan.epoch if redrawn else None)
-        if self._under_deficits is None or self._under_deficits[0] != key:
-            self._under_deficits = None  # frees the old images before the new ones are made
-            seed = derive_seed(self.options.seed, "deficits")
-            images = apply_deficits(self.train_images, plan.deficits, seed=seed, epoch=plan.epoch)
-            self._under_deficits = (key, images)
-        return self._under_deficits[1]
-
     def _optimise(self, batches: EpochBatches) -> None:
         inputs, labels = batches.batch(self.step_in_epoch)
         if not self.model.training:
@@ -199,6 +184,8 @@ class Training:
             logits = checked_logits(self.model(inputs), self.train_images)
         loss = F.cross_entropy(logits.float(), labels)
         penalty = self._penalty.compute(logits.float(), self.step)
+        if self.device.type == "cpu":
+            self._look_at(inputs, {"training loss": loss, "Fisher penalty": penalty})
         loss.backward()
         self._penalty.apply()
         self.optimizer.step()
@@ -209,11 +196,11 @@ class Training:
     def _end_epoch(self, batches: EpochBatches) -> EpochReport:
         bad = self._tally.first_non_finite()
         if bad is not None:
-            raise self._non_finite("training", self.step - len(batches) + bad + 1)
+            self._note_non_finite("training loss", self.step - len(batches) + bad + 1)
         train_loss, train_accuracy = self._tally.means(batches.sizes)
         test_loss, test_accuracy = self._evaluate(batches)
         if not math.isfinite(test_loss):
-            raise self._non_finite("test", self.step)
+            self._note_non_finite("test loss", self.step, forward=lambda: self._evaluate(batches))
         plan = self.conditions.at(self.epoch)
         return EpochReport(
             epoch=self.epoch,
@@ -240,8 +227,26 @@ class Training:
         phase = self.conditions.next_phase(self.epoch)
         return self.options.epochs if phase is None else min(phase, self.options.epochs)
 
-    def _non_finite(self, which: str, step: int) -> NonFiniteLossError:
-        return NonFiniteLossError(which, epoch=self.epoch, step=step, lr=self.lr)
+    def _look_at(self, inputs: Tensor, values: Mapping[str, Tensor | None]) -> None:
+        """Stop, or note the first time, where a value of the step in progress is not finite."""
+        bad = [name for name, value in values.items() if value is not None and not math.isfinite(value.item())]
+        if not bad or self.nonfinite is not None:
+            return
+
+        def forward() -> None:
+            seed = derive_seed(self.options.seed, "step", self.step)
+            with autocast(self.device, self.options.precision), own_random_numbers(self.device, seed):
+                self.model(inputs)
+
+        self._note_non_finite(bad[0], self.step + 1, forward=forward)
+
+    def _note_non_finite(self, which: str, step: int, *, forward: Callable[[], object] | None = None) -> None:
+        """Keep the first, with where it came from; raise it where the training is to stop."""
+        if self.nonfinite is None:
+            where = first_non_finite(self.model, forward)
+            self.nonfinite = NonFiniteLossError(which, epoch=self.epoch, step=step, lr=self.lr, where=where)
+        if self.options.on_nonfinite == "stop":
+            raise self.nonfinite
 
     def _evaluate(self, batches: EpochBatches) -> tuple[float, float]:
         options = self.options
@@ -312,7 +317,7 @@ class Training:
         self.optimizer.load_state_dict({"state": snapshot(state["optimizer"]), "param_groups": groups})
         self.epoch, self.step, self.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
         self.elapsed_s = state["elapsed_s"]
-        self._batches = None
+        self._batches, self.nonfinite = None, None
         self._tally = Tally(self.step_in_epoch, self.device)
         self._tally.restore(state["losses"], state["correct"], state.get("penalties", {}))
         self._penalty.restore(state.get("penalty_gradient"))

@@ -10,6 +10,7 @@ from fisherkit.training.schedules import Schedule, parse_schedule
 
 OPTIMIZERS: tuple[str, ...] = ("sgd", "adam")
 PRECISIONS: tuple[str, ...] = ("fp32", "bf16")
+ON_NONFINITE: tuple[str, ...] = ("stop", "continue")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class TrainingOptions:
     epochs in which no `fraction` starts or stops, ends after the first epoch whose training accuracy reaches it:
     training goes on at the first epoch of the next phase, or ends after the last. Epochs keep their numbers, so that
     windows and learning rate are those of the schedule. With `gradient_norms` the loss gradient on old and new images
-    is measured at the start of every epoch of a phase that has images which the phase before had not.
+    is measured at the start of every epoch of a phase that has images which the phase before had not. `on_nonfinite`
+    says whether a loss that becomes infinite or NaN ends the training with an error ("stop") or is only noted.
 
     Raises:
         ValueError: A value is out of its range; the message names it.
@@ -46,6 +48,7 @@ class TrainingOptions:
     fisher_penalty: str | None = None
     stop_accuracy: float | None = None
     gradient_norms: bool = False
+    on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs, least=1)
@@ -53,6 +56,7 @@ class TrainingOptions:
         _check_whole("seed", self.seed, least=0)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if not (_is_number(self.lr) and 0 < self.lr < math.inf):
             raise ValueError(f"lr must be a finite number above 0; got {self.lr!r}.")
         if not (_is_number(self.momentum) and 0 <= self.momentum < 1):

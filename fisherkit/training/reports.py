@@ -58,14 +58,19 @@ class StepReport:
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The loss became infinite or NaN: the weights are lost, and training cannot go on from them."""
+    """A loss became infinite or NaN, and with the next step the weights do.
 
-    def __init__(self, which: str, *, epoch: int, step: int, lr: float) -> None:
-        self.which, self.epoch, self.step, self.lr = which, epoch, step, lr
-        super().__init__(which, epoch, step, lr)
+    `which` is "training loss", "test loss" or "Fisher penalty"; `where` says what was not finite first: the weights of
+    a layer, or its outputs. Empty: not known.
+    """
+
+    def __init__(self, which: str, *, epoch: int, step: int, lr: float, where: str = "") -> None:
+        self.which, self.epoch, self.step, self.lr, self.where = which, epoch, step, lr, where
+        super().__init__(which, epoch, step, lr, where)
 
     def __str__(self) -> str:
+        where = f": {self.where}" if self.where else ""
         return (
-            f"{self.which} loss became infinite or NaN in epoch {self.epoch} at step {self.step}. "
+            f"{self.which} became infinite or NaN in epoch {self.epoch} at step {self.step}{where}. "
             f"The learning rate there was {self.lr:g}: try a lower lr."
         )

@@ -75,11 +75,11 @@ def _run(specification: RunSpecification, folder: Path, rule: EndRule, failures:
         return RunRecord(identity, options, "missing" if failure is None else "failed", failure or "")
     except UnreadableFile as error:
         return RunRecord(identity, options, "failed", f"{error.path.name}: {error.problem}")
+    exploded = trajectory.attributes.get("exploded")
+    if exploded:  # also where it went on to its end: the accuracy of weights that are NaN is no result
+        return RunRecord(identity, options, "exploded", str(exploded), trajectory)
     if trajectory.attributes.get("finished"):
         return RunRecord(identity, options, "finished", "", trajectory, rule.finals(trajectory))
-    exploded = trajectory.attributes.get("exploded")
-    if exploded:
-        return RunRecord(identity, options, "exploded", str(exploded), trajectory)
     if failure is not None:
         return RunRecord(identity, options, "failed", failure)
     reached = f"{trajectory.series['epoch'][-1]:g}" if len(trajectory) else "0"
