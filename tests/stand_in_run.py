@@ -61,7 +61,7 @@ class StandIn:
     def environment(self) -> None:
         names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "FISHERKIT_PARENT_PIPE", "FISHERKIT_TRACK_LR", "MARK")
         seen = {name: os.environ[name] for name in names if name in os.environ}
-        (self.folder / "environment.json").write_text(json.dumps({**seen, "cwd": os.getcwd()}))
+        (self.folder / "environment.json").write_text(json.dumps({**seen, "cwd": os.getcwd(), "pid": os.getpid()}))
 
     def save(self, kind: str, number: int) -> None:
         data = json.dumps(self.rows).encode()

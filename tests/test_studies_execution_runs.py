@@ -13,7 +13,7 @@ from studies_to_run import Events, log, results, starts, trained, unit
 import fisherkit
 from fisherkit.errors import RunRefused
 from fisherkit.storage import lock
-from fisherkit.studies.execution import Attempt, Ending, LocalSlots, Slot, execute, run_unit
+from fisherkit.studies.execution import Attempt, Ending, LocalSlots, Slot, execute, run_unit, state_on_disk
 from fisherkit.studies.execution import driver as driver_module
 from fisherkit.studies.execution import process as process_module
 from fisherkit.studies.execution.lease import hold_lease
@@ -284,3 +284,11 @@ def test_the_snapshots_count_every_epoch_and_end_complete(tmp_path):
     assert (last.done, last.total, last.left_s) == (8, 8, 0)
     assert [unit.state for unit in last.units] == ["finished", "finished"]
     assert fisherkit.read(Path(units[1].folder) / "run.h5").attributes["finished"] is True
+
+
+def test_threads_that_look_at_once_each_see_their_own_run(tmp_path):
+    """HDF5 may take two files in memory for one."""
+    units = [unit(tmp_path, str(seed), epochs=1, seed=seed) for seed in range(3)]
+    run(units, tmp_path)
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(state_on_disk, units * 40)) == {Ending.FINISHED}
