@@ -1,21 +1,24 @@
-"""Errors as a user sees them: one or two lines with the remedy, and an exit status."""
+"""Errors as a user sees them: one or two lines with the remedy, and an exit status (docs/exit-codes.md)."""
 
 import os
+import signal
 
 import click
 
-from fisherkit.errors import FolderInUse, RunRefused, UnreadableFile
+from fisherkit.errors import BadName, FolderInUse, RunRefused, UnreadableFile
 
-USAGE, FAILURE, BAD_DATA, IN_USE = 2, 1, 65, 75
+FAILURE, USAGE = 1, 2
+BAD_NAME, BAD_DATA, IN_USE = 64, 65, 75  # EX_USAGE, EX_DATAERR, EX_TEMPFAIL of sysexits.h
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def report(error: Exception) -> int:
     """Print what went wrong to standard error and return the exit status."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
-    if isinstance(error, click.exceptions.Abort):
-        click.echo("Aborted.", err=True)
-        return FAILURE
+    if isinstance(error, click.exceptions.Abort):  # Ctrl-C where no run is in progress
+        click.echo("Stopped.", err=True)
+        return INTERRUPTED
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
@@ -27,19 +30,27 @@ def report(error: Exception) -> int:
             option = "--" + str(found["loc"][0] if found["loc"] else "").replace("_", "-")
             click.echo(f"fisherkit: {option}: {printable(found['msg'])}; got {found['input']!r}.", err=True)
         return USAGE
-    kind = (
-        ""
-        if isinstance(error, ValueError | RunRefused | ArithmeticError | MemoryError)
-        else type(error).__name__ + ": "
-    )
-    rank = os.environ.get("RANK", "0")
-    who = "fisherkit" if rank == "0" else f"fisherkit, process {rank}"
-    click.echo(f"{who}: {kind}{printable(str(error))}", err=True)
-    if kind:
-        click.echo("Run again with `fisherkit --debug ...` for the traceback.", err=True)
+    if isinstance(error, BrokenPipeError):  # whoever read the output, `head`, say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still holds back
+        return FAILURE
+    _say(error)
     if isinstance(error, FolderInUse):
         return IN_USE
+    if isinstance(error, BadName):
+        return BAD_NAME
     return USAGE if isinstance(error, ValueError) else FAILURE
+
+
+def _say(error: Exception) -> None:
+    rank = os.environ.get("RANK", "0")
+    who = "fisherkit" if rank == "0" else f"fisherkit, process {rank}"
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    expected = isinstance(error, ValueError | RunRefused | ArithmeticError | MemoryError) or text != str(error)
+    click.echo(f"{who}: {'' if expected else type(error).__name__ + ': '}{printable(text)}", err=True)
+    if not expected:
+        click.echo("Run again with `fisherkit --debug ...` for the traceback.", err=True)
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 """What `track` shows while it runs: one live line on a terminal, a plain line an epoch elsewhere."""
 
+import re
 import time
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,10 @@ from rich.progress import Progress as Bar
 from fisherkit.studies import Observer
 
 from .failure import printable
+from .log import LOG_NAME, Log
+
+_NUMBER = re.compile(r"(?<![\w.'])[0-9][0-9,]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?")  # in a note; not those in layer names
+_MOST_NOTES = 20
 
 if TYPE_CHECKING:
     from fisherkit.fisher import FisherTrace
@@ -21,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Progress(Observer):
-    """Prints what happens in a run."""
+    """Prints what happens in a run; with `log` also into log.txt of its folder, with the time."""
 
-    def __init__(self, specification: "RunSpecification", folder: Path) -> None:
+    def __init__(self, specification: "RunSpecification", folder: Path, *, log: bool = False) -> None:
         self.epochs, self.folder = specification.epochs, folder
         self.console = Console(highlight=False)
         self.live = self.console.is_terminal
@@ -38,6 +43,7 @@ class Progress(Observer):
         self.task = self.bar.add_task("", total=1.0, epoch="", text="")
         self.fisher, self.began, self.ran = "", time.monotonic(), 0
         self.noted: set[str] = set()
+        self.log = Log(folder / LOG_NAME, tell=lambda text: self._print(f"note: {text}")) if log else None
 
     def started_text(self, run: "Run", resumed_at: int | None) -> str:
         """What is about to happen."""
@@ -50,14 +56,16 @@ class Progress(Observer):
     def started(self, run: "Run", *, resumed_at: int | None) -> None:
         """Say where the run is."""
         self.began, self.ran = time.monotonic(), 0
+        if self.log is not None:
+            self.log.open()
         self._say(self.started_text(run, resumed_at))
 
     def measured(self, run: "Run", result: "FisherTrace") -> None:
-        """Keep the last total for the next line; show each new note once."""
+        """Keep the last total for the next line; show a note when it first says what none said, numbers aside."""
         self.fisher = f"tr F {result.total:.3g} ± {result.total_stderr:.1g}"
         for note in result.notes:
-            kind = note.split()[-1]
-            if kind not in self.noted:
+            kind = _NUMBER.sub("#", note)
+            if kind not in self.noted and len(self.noted) < _MOST_NOTES:
                 self.noted.add(kind)
                 self.notice(note)
 
@@ -101,7 +109,16 @@ class Progress(Observer):
         """A notice, on a line of its own."""
         self._say(f"note: {text}")
 
+    def say(self, text: str) -> None:
+        """Print a text and add it to the log."""
+        self._say(text)
+
     def _say(self, text: str) -> None:
+        self._print(text)
+        if self.log is not None:
+            self.log.add(printable(text))
+
+    def _print(self, text: str) -> None:
         if self.live:
             self.console.print(printable(text), markup=False)
         else:
@@ -117,6 +134,8 @@ class Progress(Observer):
     ) -> None:
         if self.live:
             self.bar.stop()
+        if self.log is not None and isinstance(error, Exception):
+            self.log.add(f"fisherkit: {printable(str(error))}")
 
 
 def duration(seconds: float) -> str:

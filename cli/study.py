@@ -96,9 +96,11 @@ def _protocol(name: str, *, without: tuple[str, ...] = ()) -> Callable[[Build], 
 
 def _go(context: click.Context, build: Build, values: dict[str, Any]) -> None:
     """Build the study from all options, and do it."""
+    from fisherkit.names import check_new_folder
     from fisherkit.studies.conduct import plan_study
     from fisherkit.studies.execution import ExecutorChoice
 
+    check_new_folder(values["out"], "--out")
     executor = ExecutorChoice.parse(values["executor"])
     names = run_option_names() - set(_STUDY_NAMES)
     run = given_options(context, {name: values[name] for name in values if name in names})

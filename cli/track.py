@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,15 @@ def track(
     fisherkit track --model resnet18 --deficit blur:0-40
     fisherkit track --data cifar10 --data-dir DIR --width 16 --train-images 10000 --epochs 20 --deficit blur:0-8
 
-    Ctrl-C ends cleanly; the same command goes on where it stopped. The result is OUT/run.h5.
+    Ctrl-C ends cleanly; the same command goes on where it stopped. The result is OUT/run.h5; OUT/log.txt is what was
+    printed, with the time.
     """
     refuse_several(
         "track",
         "Train in several processes with a loop of your own and FisherTracker, or measure this run's checkpoints with "
         "`torchrun -m fisherkit_cli measure`.",
     )
+    from fisherkit.names import check_new_folder, folder_named
     from fisherkit.studies import track as run
     from fisherkit.training import keep_freed_memory
 
@@ -76,8 +79,8 @@ def track(
     keep_freed_memory()
     _watch_parent()
     chosen = _specification(context, specification, options)
-    folder = out or Path("runs") / chosen.name
-    with Progress(chosen, folder) as progress:
+    folder = folder_named(Path("runs"), chosen.name, "name") if out is None else check_new_folder(out, "--out")
+    with Progress(chosen, folder, log=not _has_parent()) as progress:
         outcome = run(
             chosen,
             folder,
@@ -87,13 +90,18 @@ def track(
             accept_different_numerics=accept_different_numerics,
             option_sources=_sources(context, options),
         )
-    _say_how_it_ended(outcome)
+        _say_how_it_ended(outcome, progress.say)
     if outcome.signal is not None:
         context.exit(128 + outcome.signal)
 
 
+def _has_parent() -> bool:
+    """Whether a study started this: it stops the run by closing its input, and keeps what it prints in log.txt."""
+    return os.environ.get(PARENT_PIPE) == "1"
+
+
 def _watch_parent() -> None:
-    if os.environ.get(PARENT_PIPE) == "1":
+    if _has_parent():
         from fisherkit.studies.signals import stop_with_parent
 
         stop_with_parent()
@@ -126,15 +134,15 @@ def _branch(folder: Path | None, epoch: int | None) -> tuple[Path, int] | None:
     return None if folder is None or epoch is None else (folder, epoch)
 
 
-def _say_how_it_ended(outcome: "Outcome") -> None:
+def _say_how_it_ended(outcome: "Outcome", say: Callable[[str], None]) -> None:
     if outcome.signal is not None:
-        click.echo(f"Stopped after step {outcome.step}; nothing is lost. The same command goes on from there:")
-        click.echo(f"  {shlex.join(['fisherkit', *sys.argv[1:]])}")
+        say(f"Stopped after step {outcome.step}; nothing is lost. The same command goes on from there:")
+        say(f"  {shlex.join(['fisherkit', *sys.argv[1:]])}")
         return
     if outcome.already_finished:
-        click.echo(f"{outcome.folder} is finished: nothing to do.")
+        say(f"{outcome.folder} is finished: nothing to do.")
     from .summary import run_summary
 
-    click.echo(run_summary(outcome.trajectory))
-    click.echo(f"file     {outcome.file}")
-    click.echo(f"picture  fisherkit plot {shlex.quote(str(outcome.file))}")
+    say(run_summary(outcome.trajectory))
+    say(f"file     {outcome.file}")
+    say(f"picture  fisherkit plot {shlex.quote(str(outcome.file))}")

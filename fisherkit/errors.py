@@ -20,6 +20,10 @@ class UnreadableFile(Exception):  # noqa: N818  (a state of the file, not of the
         return f"{place}: {self.problem}"
 
 
+class BadName(ValueError):  # noqa: N818
+    """A name that no run or study can have; the command line exits with status 64 (EX_USAGE)."""
+
+
 class RunRefused(Exception):  # noqa: N818
     """A run folder that this command must not write into: it holds another run, or another process has it."""
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fisherkit.errors import RunRefused, UnreadableFile
+from fisherkit.errors import BadName, RunRefused, UnreadableFile
+from fisherkit.names import folder_named
 from fisherkit.storage import atomic_write, lock
 from fisherkit.studies.arms import Study
 from fisherkit.studies.execution import (
@@ -107,11 +108,12 @@ def claim(plan: StudyPlan, name: str) -> None:
     """Write `<out>/<name>/plan.json`; one that is there must be of this study, which may have more runs by now.
 
     Raises:
+        BadName: the name cannot be that of a folder.
         RunRefused: it is of another study; the message shows what differs.
     """
-    folder = plan.out / name
-    if folder.name != name or name in ("", ".", "..", RUNS):
-        raise ValueError(f"name must be that of a folder, and not {RUNS!r}; got {name!r}.")
+    folder = folder_named(plan.out, name, "name")
+    if name == RUNS:
+        raise BadName(f"name must not be {RUNS!r}, the folder of the runs. Choose another.")
     path, text = folder / PLAN_NAME, _plan_text(plan.study)
     if path.exists():
         before = _read_plan(path)
@@ -193,7 +195,13 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 def _differences(before: Mapping[str, Any], study: Study) -> str:
     """`seeds 5 (this command: 3)` for every option that differs."""
-    now: Mapping[str, Any] = json.loads(json.dumps({"protocol": study.protocol, **study.options}))
-    then = {"protocol": before["protocol"], **before["options"]}
+    now = _flat({"protocol": study.protocol, **json.loads(json.dumps(dict(study.options)))})
+    then = _flat({"protocol": before["protocol"], **before["options"]})
     names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     return "; ".join(f"{name} {then.get(name)} (this command: {now.get(name)})" for name in names) or "other runs"
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`run.lr` for the options of the runs."""
+    rest = {name: value for name, value in options.items() if name != "run"}
+    return {**rest, **{f"run.{name}": value for name, value in dict(options.get("run") or {}).items()}}

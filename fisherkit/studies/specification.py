@@ -87,7 +87,7 @@ class RunSpecification(BaseModel):
     def name(self) -> str:
         """A readable folder name: model, data, deficits, and the start of the identity."""
         parts = [self.model, self.data, *self.deficit, self.identity[:8]]
-        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-.")[-100:].lstrip("-.")
+        return re.sub(r"[^A-Za-z0-9.]+|[.]{2,}", "-", "-".join(parts)).strip("-.")[-100:].lstrip("-.")
 
     def conditions(self) -> Conditions:
         """The windows, parsed."""
