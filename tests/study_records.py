@@ -37,8 +37,8 @@ def run(
 
 
 def arm(number: int, label: str, group: str, value: float, accuracy: float, *, control=False, seeds=3, **more):
-    """An arm whose seeds have the accuracy - 0.01, the accuracy, and + 0.01."""
-    offsets = 0.01 * (np.arange(seeds) - (seeds - 1) / 2)
+    """An arm whose seeds have the accuracy - 0.01, the accuracy, and + 0.01, in an order that depends on the number."""
+    offsets = np.roll(0.01 * (np.arange(seeds) - (seeds - 1) / 2), number)
     runs = {seed: run(number * 10 + seed, accuracy + offset, **more) for seed, offset in enumerate(offsets)}
     return ArmRecord(label, group, value, control, runs)
 

@@ -4,17 +4,15 @@ import csv
 import dataclasses
 import io
 import os
-import types
 
 import numpy as np
 import pytest
 import study_records
-from fisherkit.analysis.intervals import Interval
 from study_records import arm, removal, run, trajectory
 
 import fisherkit
 import fisherkit.studies.results.findings as findings_module
-from fisherkit.analysis import mean_interval
+from fisherkit.analysis import CriticalPeriod, Interval, mean_interval
 from fisherkit.recording import ArmRecord, StudyRecord, to_bytes
 from fisherkit.studies import specify
 from fisherkit.studies.arms import PlannedArm, Study
@@ -319,21 +317,22 @@ def test_findings_of_early_fisher_hold_the_correlation():
 def test_many_intervals_are_said_to_be_many():
     record = removal()
     last = findings(record, summarise(record))[-1]
-    assert last.startswith("Each interval is at 95 % for its arm alone: of 10 arms that lost nothing, about 0.5 would")
+    assert last.startswith("Each interval is at 95 % for its arm alone: of 7 arms that lost nothing, about 0.4 would")
 
 
 def test_the_critical_period_is_asked_with_the_rule_of_the_study(monkeypatch):
     asked = []
 
-    def answer(arms, control, *, last, statistic):
-        asked.append(([each.label for each in arms], [len(each.runs) for each in arms], control.label, last, statistic))
-        return types.SimpleNamespace(verdict="ends early", end=4.0, noise=0.0123)
+    def answer(arms, control, *, study, last, statistic):
+        rule = (control.label, study, last, statistic)
+        asked.append(([each.label for each in arms], [len(each.runs) for each in arms], *rule))
+        return CriticalPeriod("ends", end=4.0, low=2.0, high=np.inf, noise=0.0123)
 
     monkeypatch.setattr(findings_module, "critical_period", answer)
     record = removal(deficits=("blur", "flip"), times=(4, 8))
     found = findings(record, summarise(record))
-    assert "blur, critical period: ends early, at 4 (seed noise: 1.23 points)." in found
-    assert asked[0] == (["blur until epoch 4", "blur until epoch 8"], [3, 3], "control", 5, "mean")
+    assert "blur, critical period: ends, at 4 [2, ...] (seed noise of one run: 1.23 points)." in found
+    assert asked[0] == (["blur until epoch 4", "blur until epoch 8"], [3, 3], "control", "removal", 5, "mean")
     assert asked[1][0] == ["flip until epoch 4", "flip until epoch 8"]
     unfinished = dataclasses.replace(
         record.arms[0], runs={seed: run(seed, state="missing") for seed in record.arms[0].runs}

@@ -25,7 +25,7 @@ class Curve:
     def log(self) -> Values:
         """Natural logarithms; a zero counts as the smallest value above zero, so that it stays finite."""
         positive = self.value[self.value > 0]
-        return np.log(np.maximum(self.value, positive.min() if len(positive) else 1.0))
+        return np.asarray(np.log(np.maximum(self.value, positive.min() if len(positive) else 1.0)))
 
     @property
     def log_stderr(self) -> Values:

@@ -7,7 +7,7 @@ import numpy as np
 from fisherkit.analysis.arms import exploded
 from fisherkit.analysis.broken_line import BrokenLine, broken_line
 from fisherkit.analysis.curve import Curve, curve
-from fisherkit.analysis.noise import critical_fall, row_noise
+from fisherkit.analysis.noise import RowNoise, row_noise
 from fisherkit.recording import Trajectory
 
 Span = tuple[float, float]
@@ -16,7 +16,8 @@ FEWEST = 5  # rows: fewer have no change point and next to no scatter to compare
 ALPHA = 0.01  # how often noise about a constant may be called a rise or a fall
 LEAST = 0.1  # of the peak: a smaller rise or fall is not called one, however certain
 _PLATEAU = 0.1  # of the steepest slope of its direction: a piece that is flatter belongs to no phase
-_LEARNS = 0.02  # the loss must have fallen by that share
+_FITS = 1.5  # chi-squared for each degree of freedom up to which the broken line stands for the rows
+_LEARNS, _GUESSES = 0.02, 0.6  # fall of the training loss; training accuracy that no network has by guessing
 _NONE: Span = (float("nan"), float("nan"))
 
 
@@ -59,69 +60,112 @@ def _stopped(trajectory: Trajectory, found: Curve) -> str | None:
         return "not measured"
     if not (found.value > 0).any():
         return "zero throughout"
-    if len(found) < FEWEST:
-        return "too few rows"
-    return None if learns(trajectory) else "never learns"
+    if not learns(trajectory):
+        return "never learns"
+    return "too few rows" if len(found) < FEWEST else None
 
 
 def learns(trajectory: Trajectory) -> bool:
-    """Whether the training loss fell by 2 % at least from the first row in which it was measured; True if it never was."""
-    loss = trajectory.series.get("train_loss", np.array([]))
-    known = loss[np.isfinite(loss)]
-    return len(known) < 2 or bool(known.min() < (1 - _LEARNS) * known[0])
+    """Whether training did anything: True where neither loss nor accuracy on the training images is recorded.
+
+    It did if the training loss fell by 2 % from the first row that has one, or the training accuracy rose by 0.02, or
+    was 0.6 at any time (it may all be learnt in the first epoch).
+    """
+    loss, accuracy = (_finite(trajectory, name) for name in ("train_loss", "train_accuracy"))
+    if len(loss) < 2 and len(accuracy) < 2:
+        return True
+    fell = len(loss) > 1 and loss.min() < (1 - _LEARNS) * loss[0]
+    return bool(fell or (len(accuracy) > 1 and accuracy.max() > min(accuracy[0] + _LEARNS, _GUESSES)))
+
+
+def _finite(trajectory: Trajectory, name: str) -> np.ndarray:
+    values = trajectory.series.get(name, np.array([]))
+    return np.asarray(values[np.isfinite(values)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """What stands for the rows: epochs, logarithms, and the covariance of these."""
+
+    epoch: np.ndarray
+    log: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def top(self) -> int:
+        return int(np.argmax(self.log))
+
+    def error(self, i: int, j: int) -> float:
+        """The standard error of a difference."""
+        variance = self.covariance[i, i] + self.covariance[j, j] - 2 * self.covariance[i, j]
+        return float(np.sqrt(max(variance, 0.0)))
+
+
+def _path(found: Curve, line: BrokenLine, noise: RowNoise) -> _Path:
+    """The broken line where it describes the rows within their noise, which it averages; else the rows themselves."""
+    freedom = len(found) - 2 * len(line.places) + 2
+    if line.squares <= _FITS * freedom:
+        return _Path(line.places, line.heights, line.covariance)
+    return _Path(found.epoch, found.log, np.diag(np.square(noise.deviation)))
 
 
 def _phases(found: Curve) -> Phases:
     noise = row_noise(found)
-    top = int(np.argmax(found.log))
-    rises = _differs(found.log[: top + 1], noise[: top + 1], top, 0, len(found))
-    falls = _differs(found.log, noise, top, len(found) - 1, len(found))
-    line = broken_line(found.epoch, found.log, 1 / np.square(np.maximum(noise, 1e-6)))
-    up = _span(line, line.highest, rising=True) if rises else _NONE
+    line = broken_line(found.epoch, found.log, 1 / np.square(noise.deviation))
+    path, critical = _path(found, line, noise), noise.critical(ALPHA)
+    rises, falls = (_differs(path, other, critical) for other in (0, len(path.log) - 1))
+    up = _span(line, rising=True) if rises else _NONE
+    if falls is None or rises is None:
+        return Phases("too noisy to tell", len(found))
     if not falls:
         return Phases("never forgets" if rises else "neither rises nor falls", len(found), memorization=up)
-    last = found.value[-1]
-    ratio = float(last / found.value[top])
+    top, ratio = path.top, float(np.exp(path.log[-1] - path.log[path.top]))
+    images = np.hypot(found.log_stderr[-1], np.interp(path.epoch[top], found.epoch, found.log_stderr))
     return Phases(
         verdict="memorizes, then forgets" if rises else "forgets from the first row on",
         rows=len(found),
-        peak_epoch=float(found.epoch[top]),
-        peak=float(found.value[top]),
+        peak_epoch=float(path.epoch[top]),
+        peak=float(np.exp(path.log[top])),
         forgotten=1 - ratio,
-        forgotten_stderr=ratio * float(np.hypot(found.log_stderr[top], found.log_stderr[-1])),
+        forgotten_stderr=ratio * float(np.hypot(images, path.error(top, -1))),
         memorization=up,
-        forgetting=_span(line, line.highest, rising=False),
-        rise_half_time=_half_time(found, top, -1),
-        decay_half_time=_half_time(found, top, +1),
+        forgetting=_span(line, rising=False),
+        rise_half_time=_half_time(path, -1),
+        decay_half_time=_half_time(path, +1),
     )
 
 
-def _differs(log: np.ndarray, noise: np.ndarray, top: int, other: int, rows: int) -> bool:
-    """Whether the highest row lies above another by more than noise, and by a tenth at least."""
-    rise = log[top] - log[other]
-    error = np.hypot(noise[top], noise[other])
-    return bool(rise > critical_fall(rows, ALPHA) * error and rise >= -np.log(1 - LEAST))
+def _differs(path: _Path, other: int, critical: float) -> bool | None:
+    """Whether the highest place lies above another by more than the noise and by a tenth.
+
+    None where it cannot be told: it may lie above it (by 2 standard errors), or twice as high is not excluded.
+    """
+    difference, error = path.log[path.top] - path.log[other], path.error(path.top, other)
+    enough = difference >= -np.log(1 - LEAST)
+    if enough and difference > critical * error:
+        return True
+    return None if (enough and difference > 2 * error) or difference + 2 * error > np.log(2) else False
 
 
-def _span(line: BrokenLine, top: float, *, rising: bool) -> Span:
+def _span(line: BrokenLine, *, rising: bool) -> Span:
     """First and last epoch of the pieces that rise before the top, or fall after it, without plateaus at their ends."""
+    top = int(np.argmax(line.heights))
     slopes = np.diff(line.heights) / np.diff(line.places) * (1 if rising else -1)
-    side = line.places[1:] <= top if rising else line.places[:-1] >= top
-    steep = np.flatnonzero(side & (slopes > 0))
-    if not len(steep):
+    side = np.arange(len(slopes)) < top if rising else np.arange(len(slopes)) >= top
+    steepest = max(slopes[side], default=0.0)
+    if steepest <= 0:
         return _NONE
-    steep = steep[slopes[steep] >= _PLATEAU * slopes[steep].max()]
+    steep = np.flatnonzero(side & (slopes >= _PLATEAU * steepest))
     return float(line.places[steep[0]]), float(line.places[steep[-1] + 1])
 
 
-def _half_time(found: Curve, top: int, direction: int) -> float:
+def _half_time(path: _Path, direction: int) -> float:
     """Epochs between the peak and the nearest place beside it where the value is half; on straight lines of the log."""
-    half = found.log[top] - np.log(2)
-    there = np.arange(top, len(found) if direction > 0 else -1, direction)
-    below = there[found.log[there] <= half]
+    top, half = path.top, path.log[path.top] - np.log(2)
+    there = np.arange(top, len(path.log) if direction > 0 else -1, direction)
+    below = there[path.log[there] <= half]
     if not len(below):
         return float("nan")
     outer, inner = below[0], below[0] - direction
-    part = (found.log[inner] - half) / (found.log[inner] - found.log[outer])
-    place = found.epoch[inner] + part * (found.epoch[outer] - found.epoch[inner])
-    return float(abs(place - found.epoch[top]))
+    part = (path.log[inner] - half) / (path.log[inner] - path.log[outer])
+    return float(abs(path.epoch[inner] + part * (path.epoch[outer] - path.epoch[inner]) - path.epoch[top]))

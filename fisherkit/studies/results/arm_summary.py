@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fisherkit.analysis import mean_interval, concentration, phases
+from fisherkit.analysis import concentration, mean_interval, phases
+from fisherkit.analysis.comparison import FITTED
 from fisherkit.analysis.intervals import Interval
 from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
 from fisherkit.recording.study import STATES, RunState
 
 LEVEL = 0.95
-FITTED = 0.95  # train accuracy below which an arm shows nothing about forgetting
 _NONE = Interval(np.nan, np.nan, np.nan, 0)
 
 

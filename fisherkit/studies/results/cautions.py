@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from fisherkit.analysis.comparison import FITTED
 from fisherkit.plots.study import drawable
 from fisherkit.recording import StudyRecord
 from fisherkit.recording.study import RECORDED
-from fisherkit.studies.results.arm_summary import FITTED, ArmSummary
+from fisherkit.studies.results.arm_summary import ArmSummary
 
 FEWEST_SEEDS = 3
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fisherkit.analysis import critical_period
+from fisherkit.analysis import CriticalPeriod, critical_period
 from fisherkit.analysis.intervals import Interval
 from fisherkit.plots.study_data import groups
 from fisherkit.plots.study_scatter import correlation_text, early_correlation, early_until
@@ -107,8 +107,20 @@ def _critical(record: StudyRecord, group: str, members: Sequence[ArmSummary]) ->
     placed = [analysed_arm(each.arm) for each in members if each.done and np.isfinite(each.arm.value)]
     if control is None or not control.with_state("finished") or not placed:
         return []
-    last, statistic = record.attributes["final_epochs"], record.attributes["final_statistic"]
-    found = critical_period(placed, analysed_arm(control), last=last, statistic=statistic)
-    end = f", at {found.end:g}" if np.isfinite(found.end) else ""
-    noise = f" (seed noise: {100 * found.noise:.2f} points)" if np.isfinite(found.noise) else ""
-    return [f"{group}, critical period: {found.verdict}{end}{noise}."]
+    found = critical_period(
+        placed,
+        analysed_arm(control),
+        study="window" if record.protocol == "window" else "removal",
+        last=record.attributes["final_epochs"],
+        statistic=record.attributes["final_statistic"],
+    )
+    noise = f" (seed noise of one run: {100 * found.noise:.2f} points)" if np.isfinite(found.noise) else ""
+    return [f"{group}, critical period: {found.verdict}{_end(found)}{noise}."]
+
+
+def _end(found: CriticalPeriod) -> str:
+    """Where it ends, with its bounds: ", at 4 [2, 6]"; "..." for beyond the arms."""
+    if not np.isfinite(found.end):
+        return ""
+    low, high = (f"{bound:g}" if np.isfinite(bound) else "..." for bound in (found.low, found.high))
+    return f", at {found.end:g} [{low}, {high}]"

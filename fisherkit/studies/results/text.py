@@ -65,7 +65,7 @@ def _common(record: StudyRecord, name: str, more: Sequence[str]) -> str:
 def _accuracies(arms: Sequence[ArmSummary]) -> list[str]:
     rows = [("arm", "n", "test accuracy, %", "train accuracy, %", "loss, points")]
     for each in arms:
-        loss = _percent(each.loss, 2) if each.compared_with else "control"
+        loss = _percent(each.loss, 2) if each.compared_with else ("control" if each.arm.control else "-")
         rows.append((short(each.arm.label), str(each.done), _percent(each.test, 2), _percent(each.train, 1), loss))
     return [f"{a:{_LABEL}} {n:>3} {b:20} {c:20} {d}" for a, n, b, c, d in rows]
 
