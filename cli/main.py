@@ -11,8 +11,9 @@ COMMANDS = {
     "measure": (".measure:measure", "Measure checkpoints of any training; same file format as track."),
     "study": (".study:study", "Do an experiment of the papers: many runs, planned, shared, analysed, drawn."),
     "plot": (".plot:plot", "Draw the per-layer heatmap or the curves of one or several runs."),
-    "show": (".show:show", "Say what is in a run file, and whether it is whole."),
+    "show": (".show:show", "Say what is in a run or study, whether it is whole, and how it goes on."),
     "verify": (".verify:verify", "Compare every layer of a model with brute force."),
+    "doctor": (".doctor:doctor", "Say what is installed and whether it works; for bug reports."),
     "data": (".data:data", "List, fetch and check the image sets."),
 }
 

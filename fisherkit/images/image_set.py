@@ -66,7 +66,7 @@ class ImageSet:
         return (pixels.float() / 255 - mean) / std
 
     def subset(self, count: int, *, seed: int) -> "ImageSet":
-        """A class-balanced part of the set: the class counts differ by at most 1.
+        """A class-balanced part of the set: the counts of the classes that occur in it differ by at most 1.
 
         A function of the set, the count and the seed. Subsets of one seed are nested: the first images of a
         larger one are the smaller one.
@@ -83,7 +83,7 @@ class ImageSet:
     def _scarcity(self, count: int, *, available: int) -> str:
         """Why a balanced subset of this count does not exist."""
         sizes = torch.bincount(self.labels.cpu(), minlength=len(self.classes))
-        scarcest = int(sizes.argmin())
+        scarcest = int(torch.where(sizes > 0, sizes, len(self)).argmin())
         return (
             f"count must be at most {available} for a class-balanced subset of {self.name}, because class "
             f"{self.classes[scarcest]!r} has only {int(sizes[scarcest])} images; got {count!r}."
@@ -93,7 +93,8 @@ class ImageSet:
 def balanced_order(labels: Int64[Tensor, "images"], classes: int, *, seed: int) -> Int64[Tensor, "ordered"]:
     """Indices in rounds of one random image per class, in a random order of the classes in each round.
 
-    Every prefix is class-balanced. The order ends with the round in which the scarcest class runs out.
+    Every prefix is class-balanced. The order ends with the round in which the scarcest class runs out; a class that
+    has no image at all does not count.
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
@@ -103,7 +104,7 @@ def balanced_order(labels: Int64[Tensor, "images"], classes: int, *, seed: int) 
     sizes = torch.bincount(labels, minlength=classes)
     starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
     rounds = torch.arange(len(labels)) - starts
-    keep = rounds <= sizes.min()
+    keep = rounds <= sizes[sizes > 0].min()
     by_class, position = by_class[keep], rounds[keep] + keys[keep]
     return by_class[torch.argsort(position, stable=True)]
 
