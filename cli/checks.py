@@ -86,9 +86,8 @@ def _required(extra: str | None) -> Iterator[tuple[str, str | None, str | None]]
 
 def system() -> Finding:
     """The operating system; not the name of the machine."""
-    return Finding(
-        "system", f"{platform.system()} {platform.release()}, {platform.machine()}, {platform.libc_ver()[1]}"
-    )
+    library = " ".join(platform.libc_ver()).strip() or "unknown C library"
+    return Finding("system", f"{platform.system()} {platform.release()}, {platform.machine()}, {library}")
 
 
 def torch_build() -> Finding:
@@ -203,9 +202,7 @@ def run_folder(out: Path) -> Finding:
         problem = f"{place} cannot be written to ({getattr(error, 'strerror', None) or error}). Give another --out."
         return Finding("run folder", f"{place} cannot be written to", (problem,))
     free = shutil.disk_usage(place).free
-    few = (
-        f"only {free / 1e6:,.0f} MB are free in {place}: a run keeps two checkpoints. Make room, or give another --out."
-    )
+    few = f"only {free / 1e6:,.0f} MB are free in {place}, and a run keeps two checkpoints. Give another --out."
     text = f"{place} can be written to and locked, {free / 1e9:,.1f} GB free"
     return Finding("run folder", text, (few,) if free < LEAST_SPACE else ())
 

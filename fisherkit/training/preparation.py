@@ -15,7 +15,7 @@ def check_images(train: ImageSet, test: ImageSet) -> None:
     """Raise ValueError unless there is something to learn, which can be evaluated on the test images."""
     if len(train.classes) < 2:
         raise ValueError(
-            f"train must have at least 2 classes, or there is nothing to learn; got {len(train.classes)} in {train.name}."
+            f"train must have at least 2 classes, or there is nothing to learn; {train.name} has {len(train.classes)}."
         )
     for what, wanted, got in (
         ("image shape", tuple(train.images.shape[1:]), tuple(test.images.shape[1:])),
