@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fisherkit.analysis.arms import Arm
-from fisherkit.analysis.intervals import Interval, mean_interval
+from fisherkit.analysis.intervals import Interval, known_interval
 from fisherkit.analysis.phases import Phases, phases
 
 
@@ -30,10 +28,7 @@ class ArmPhases:
     @property
     def verdict(self) -> str:
         """One text if all runs agree, else each with its count."""
-        if len(self.verdicts) <= 1:
-            return "".join(self.verdicts)
-        total = sum(self.verdicts.values())
-        return "; ".join(f"{text} ({count} of {total})" for text, count in self.verdicts.items())
+        return agreed(self.verdicts)
 
 
 def arm_phases(arm: Arm, name: str = "fisher_true", *, layer: str | None = None, level: float = 0.95) -> ArmPhases:
@@ -44,17 +39,21 @@ def arm_phases(arm: Arm, name: str = "fisher_true", *, layer: str | None = None,
 def together(found: Sequence[Phases], *, level: float = 0.95) -> ArmPhases:
     """Phases of several runs as those of an arm."""
 
-    def mean(values: Sequence[float]) -> Interval:
-        finite = [value for value in values if np.isfinite(value)]
-        return mean_interval(finite, level=level) if finite else Interval(np.nan, np.nan, np.nan, 0)
-
     return ArmPhases(
         verdicts=dict(Counter(each.verdict for each in found).most_common()),
-        peak_epoch=mean([each.peak_epoch for each in found]),
-        forgotten=mean([each.forgotten for each in found]),
-        rise_half_time=mean([each.rise_half_time for each in found]),
-        decay_half_time=mean([each.decay_half_time for each in found]),
-        memorization_end=mean([each.memorization[1] for each in found]),
-        forgetting_start=mean([each.forgetting[0] for each in found]),
-        forgetting_end=mean([each.forgetting[1] for each in found]),
+        peak_epoch=known_interval([each.peak_epoch for each in found], level=level),
+        forgotten=known_interval([each.forgotten for each in found], level=level),
+        rise_half_time=known_interval([each.rise_half_time for each in found], level=level),
+        decay_half_time=known_interval([each.decay_half_time for each in found], level=level),
+        memorization_end=known_interval([each.memorization[1] for each in found], level=level),
+        forgetting_start=known_interval([each.forgetting[0] for each in found], level=level),
+        forgetting_end=known_interval([each.forgetting[1] for each in found], level=level),
     )
+
+
+def agreed(verdicts: Mapping[str, int]) -> str:
+    """One text if all runs agree, else each with its count; empty without any."""
+    if len(verdicts) <= 1:
+        return "".join(verdicts)
+    total = sum(verdicts.values())
+    return "; ".join(f"{text} ({count} of {total})" for text, count in verdicts.items())

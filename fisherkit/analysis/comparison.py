@@ -57,8 +57,8 @@ def ratio_to_control(
 
         ratio(t) = exp( mean_s [ log v_arm,s(t) - log v_control,s(t) ] ),   s: seeds that both have
 
-    The interval is that of the mean logarithm (`mean_interval`); NaN for one seed. Runs that exploded do not count. Both
-    are taken at the same epoch, so that under a deficit of the arm the networks have seen as many images.
+    The interval is that of the mean logarithm (`mean_interval`); NaN for one seed. Runs that exploded do not count.
+    Both are taken at the same epoch, so that the networks have seen as many images.
 
     Raises:
         ValueError: no seed is common to both, or there is no such variable, series or layer.

@@ -49,17 +49,16 @@ def confound(trajectory: Trajectory, name: str = "fisher_true") -> Confound:
     """
     suffix = name.removeprefix("fisher_true").removeprefix("fisher_empirical")
     entropy = f"entropy{suffix}" if f"entropy{suffix}" in trajectory.series else "entropy"
+    known = {*trajectory.series, *trajectory.variables}
     fisher = phases(trajectory, name)
-    others = [
-        phases(trajectory, other) if other in {**trajectory.series, **trajectory.variables} else None
-        for other in (entropy, "weight_norm")
-    ]
+    confidence = phases(trajectory, entropy) if entropy in known else None
+    norm = phases(trajectory, "weight_norm") if "weight_norm" in known else None
     if not np.isfinite(fisher.forgotten):
-        return Confound("no fall to account for", fisher, *others)
+        return Confound("no fall to account for", fisher, confidence, norm)
     fall = -float(np.log1p(-fisher.forgotten))
-    lost = _fall(curve(trajectory, entropy), fisher.peak_epoch) if others[0] else _NAN
-    norm = _fall(curve(trajectory, "weight_norm"), fisher.peak_epoch) if others[1] else _NAN
-    return Confound(_verdict(lost / fall), fisher, *others, fall, lost, lost / fall, fall + 2 * norm)
+    lost = _fall(curve(trajectory, entropy), fisher.peak_epoch) if confidence else _NAN
+    grown = -_fall(curve(trajectory, "weight_norm"), fisher.peak_epoch) if norm else _NAN
+    return Confound(_verdict(lost / fall), fisher, confidence, norm, fall, lost, lost / fall, fall - 2 * grown)
 
 
 def _fall(found: Curve, since: float) -> float:

@@ -65,6 +65,12 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95, method: Metho
     return Interval(mean, float(low), float(high), len(found))
 
 
+def known_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """The same of the values that are finite; NaN and n = 0 for none."""
+    finite = [value for value in values if np.isfinite(value)]
+    return mean_interval(finite, level=level) if finite else Interval(np.nan, np.nan, np.nan, 0)
+
+
 def _checked(values: Sequence[float], level: float, method: str) -> np.ndarray:
     found = np.asarray(values, dtype=float)
     if found.size == 0:

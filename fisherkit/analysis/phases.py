@@ -18,6 +18,11 @@ LEAST = 0.1  # of the peak: a smaller rise or fall is not called one, however ce
 _PLATEAU = 0.1  # of the steepest slope of its direction: a piece that is flatter belongs to no phase
 _FITS = 1.5  # chi-squared for each degree of freedom up to which the broken line stands for the rows
 _LEARNS, _GUESSES = 0.02, 0.6  # fall of the training loss; training accuracy that no network has by guessing
+_SHAPES = {
+    "memorizes, then forgets": "rises, then falls",
+    "forgets from the first row on": "falls",
+    "never forgets": "rises",
+}
 _NONE: Span = (float("nan"), float("nan"))
 
 
@@ -39,6 +44,11 @@ class Phases:
     forgetting: Span = _NONE
     rise_half_time: float = float("nan")
     decay_half_time: float = float("nan")
+
+    @property
+    def shape(self) -> str:
+        """The verdict in words for what is no Fisher information, such as an entropy."""
+        return _SHAPES.get(self.verdict, self.verdict)
 
 
 def phases(trajectory: Trajectory, name: str = "fisher_true", *, layer: str | None = None) -> Phases:

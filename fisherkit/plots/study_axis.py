@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from fisherkit.analysis.intervals import Interval
+from fisherkit.analysis.intervals import Interval, known_interval
 from fisherkit.plots.study_data import (
     CONTROL_COLOUR,
     Curve,
     Point,
     curves,
-    interval_of,
     levels,
     looks,
     short,
@@ -50,7 +49,7 @@ def draw_arms(axes: Axes, record: StudyRecord, values: Values, beside: Values, *
     shown = looks(record)
     for row, arm in enumerate(record.arms):
         colour = shown[arm.group].colour if arm.group in shown else CONTROL_COLOUR
-        found, other = interval_of(values(arm)), interval_of(beside(arm))
+        found, other = known_interval(values(arm)), known_interval(beside(arm))
         axes.plot(list(values(arm)), [row] * found.n, ".", color=colour, alpha=0.5, markersize=3.5, zorder=2)
         axes.plot(other.value, row, "|", color="0.45", markersize=8, zorder=1, label="train" if row == 0 else None)
         axes.plot(found.value, row, "o", color=colour, markersize=4.5, zorder=3, label="test" if row == 0 else None)

@@ -13,8 +13,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from fisherkit.analysis import mean_interval
-from fisherkit.analysis.intervals import Interval
+from fisherkit.analysis.intervals import Interval, known_interval
 from fisherkit.plots.style import label
 from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
 
@@ -74,7 +73,7 @@ def curves(record: StudyRecord, values: Callable[[ArmRecord], Sequence[float]]) 
     found = []
     for group, shown in looks(record).items():
         placed = [arm for arm in record.arms if arm.group == group and not arm.control and np.isfinite(arm.value)]
-        points = [Point(arm, interval_of(values(arm))) for arm in placed]
+        points = [Point(arm, known_interval(values(arm))) for arm in placed]
         ordered = sorted((point for point in points if point.interval.n), key=lambda point: point.arm.value)
         if ordered:
             found.append(Curve(group, tuple(ordered), shown))
@@ -84,13 +83,8 @@ def curves(record: StudyRecord, values: Callable[[ArmRecord], Sequence[float]]) 
 def levels(record: StudyRecord, values: Callable[[ArmRecord], Sequence[float]]) -> list[Point]:
     """The arms that stand for the whole axis: controls, and those without a place on it."""
     whole = [arm for arm in record.arms if arm.control or not np.isfinite(arm.value)]
-    points = [Point(arm, interval_of(values(arm))) for arm in whole]
+    points = [Point(arm, known_interval(values(arm))) for arm in whole]
     return [point for point in points if point.interval.n]
-
-
-def interval_of(values: Sequence[float]) -> Interval:
-    """Mean over seeds and its interval; NaN for none."""
-    return mean_interval(values) if len(values) else Interval(np.nan, np.nan, np.nan, 0)
 
 
 def seeds_text(record: StudyRecord, arms: Sequence[ArmRecord]) -> str:

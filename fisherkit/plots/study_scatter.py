@@ -9,7 +9,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 
 from fisherkit.analysis.correlation import rank_correlation
-from fisherkit.analysis.intervals import Interval
+from fisherkit.analysis.intervals import Interval, known_interval
 from fisherkit.plots.selection import quantity
 from fisherkit.plots.study_data import (
     CONTROL_COLOUR,
@@ -17,7 +17,6 @@ from fisherkit.plots.study_data import (
     along_axis,
     axis_norm,
     colour_bar,
-    interval_of,
     short,
 )
 from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
@@ -54,7 +53,7 @@ def early_points(record: StudyRecord, variable: str = "fisher_true") -> list[Ear
         runs = [run.trajectory for run in arm.with_state("finished")]
         traces = [early_trace(run, until, variable) for run in runs if run is not None and variable in run.variables]
         known = [value for value in traces if value > 0]
-        accuracy = interval_of(arm.finals("test_accuracy"))
+        accuracy = known_interval(arm.finals("test_accuracy"))
         if known and accuracy.n:
             found.append(EarlyPoint(arm, float(np.exp(np.mean(np.log(known)))), accuracy))
     return found

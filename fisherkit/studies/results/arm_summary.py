@@ -1,19 +1,19 @@
 """The numbers of each arm of a study: means over its seeds with intervals, verdicts, and how its runs ended."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from fisherkit.analysis import concentration, mean_interval, phases
+from fisherkit.analysis import concentration, phases
+from fisherkit.analysis.arm_phases import agreed, together
 from fisherkit.analysis.comparison import FITTED
-from fisherkit.analysis.intervals import Interval
+from fisherkit.analysis.intervals import Interval, known_interval
 from fisherkit.recording import ArmRecord, StudyRecord, Trajectory
 from fisherkit.recording.study import STATES, RunState
 
 LEVEL = 0.95
-_NONE = Interval(np.nan, np.nan, np.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class ArmSummary:
     @property
     def verdict(self) -> str:
         """What the trace did: one text if all runs agree, else each with its count; empty without a trace."""
-        if len(self.verdicts) <= 1:
-            return "".join(self.verdicts)
-        return "; ".join(f"{text} ({count} of {sum(self.verdicts.values())})" for text, count in self.verdicts.items())
+        return agreed(self.verdicts)
 
 
 def summarise(record: StudyRecord) -> tuple[ArmSummary, ...]:
@@ -64,28 +62,24 @@ def summarise(record: StudyRecord) -> tuple[ArmSummary, ...]:
     return tuple(_summary(record, arm) for arm in record.arms)
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean of the finite values and its interval; NaN for none."""
-    finite = [value for value in values if np.isfinite(value)]
-    return mean_interval(finite, level=LEVEL) if finite else _NONE
-
-
 def _summary(record: StudyRecord, arm: ArmRecord) -> ArmSummary:
     states = Counter(run.state for run in arm.runs.values())
     control = record.control_of(arm)
     traced = _traced(arm, "finished", "exploded")
-    found = [phases(run) for run in traced]
+    found = together([phases(run) for run in traced], level=LEVEL)
     return ArmSummary(
         arm=arm,
         compared_with=None if control is None else control.label,
         states={state: states[state] for state in STATES},
-        test=interval(arm.finals("test_accuracy")),
-        train=interval(arm.finals("train_accuracy")),
-        loss=interval(record.losses(arm)),
-        peak_epoch=interval([each.peak_epoch for each in found]),
-        forgotten=interval([each.forgotten for each in found]),
-        last_quarter=interval([_last(concentration(run).last_quarter) for run in _traced(arm, "finished")]),
-        verdicts=dict(Counter(each.verdict for each in found).most_common()),
+        test=known_interval(arm.finals("test_accuracy"), level=LEVEL),
+        train=known_interval(arm.finals("train_accuracy"), level=LEVEL),
+        loss=known_interval(record.losses(arm), level=LEVEL),
+        peak_epoch=found.peak_epoch,
+        forgotten=found.forgotten,
+        last_quarter=known_interval(
+            [_last(concentration(run).last_quarter) for run in _traced(arm, "finished")], level=LEVEL
+        ),
+        verdicts=found.verdicts,
     )
 
 

@@ -8,7 +8,7 @@ from fisherkit.analysis import CriticalPeriod, critical_period
 from fisherkit.analysis.intervals import Interval
 from fisherkit.plots.study_data import groups
 from fisherkit.plots.study_scatter import correlation_text, early_correlation, early_until
-from fisherkit.recording import StudyRecord
+from fisherkit.recording import ArmRecord, StudyRecord
 from fisherkit.studies.results.arm_summary import LEVEL, ArmSummary
 from fisherkit.studies.results.collect import analysed_arm
 
@@ -78,7 +78,7 @@ def _chance(arms: Sequence[ArmSummary]) -> list[str]:
 def _own(record: StudyRecord, by_group: Mapping[str, Sequence[ArmSummary]]) -> list[str]:
     """The protocol's own question."""
     if record.protocol in ("removal", "window"):
-        return [text for group, members in by_group.items() for text in _critical(record, group, members)]
+        return [_told(group, found) for group, found in critical_periods(record).items()]
     if record.protocol == "warm-start":
         return _best(by_group)
     if record.protocol == "early-fisher":
@@ -101,21 +101,32 @@ def _best(by_group: Mapping[str, Sequence[ArmSummary]]) -> list[str]:
     return texts
 
 
-def _critical(record: StudyRecord, group: str, members: Sequence[ArmSummary]) -> list[str]:
-    """The end of the critical period, by the rule of `fisherkit.analysis.critical_period`."""
-    control = record.control_of(members[0].arm) if members else None
-    placed = [analysed_arm(each.arm) for each in members if each.done and np.isfinite(each.arm.value)]
-    if control is None or not control.with_state("finished") or not placed:
-        return []
-    found = critical_period(
-        placed,
+def critical_periods(record: StudyRecord) -> dict[str, CriticalPeriod]:
+    """The end of the critical period of each group, by the rule of `fisherkit.analysis.critical_period`."""
+    if record.protocol not in ("removal", "window"):
+        return {}
+    found = {group: _critical(record, [arm for arm in record.arms if arm.group == group]) for group in groups(record)}
+    return {group: each for group, each in found.items() if each is not None}
+
+
+def _critical(record: StudyRecord, members: Sequence[ArmRecord]) -> CriticalPeriod | None:
+    """Of the arms with a place on the axis and a finished run; None where there is nothing to compare."""
+    placed = [arm for arm in members if arm.with_state("finished") and np.isfinite(arm.value)]
+    control = record.control_of(placed[0]) if placed else None
+    if control is None or not control.with_state("finished"):
+        return None
+    return critical_period(
+        [analysed_arm(arm) for arm in placed],
         analysed_arm(control),
         study="window" if record.protocol == "window" else "removal",
         last=record.attributes["final_epochs"],
         statistic=record.attributes["final_statistic"],
     )
+
+
+def _told(group: str, found: CriticalPeriod) -> str:
     noise = f" (seed noise of one run: {100 * found.noise:.2f} points)" if np.isfinite(found.noise) else ""
-    return [f"{group}, critical period: {found.verdict}{_end(found)}{noise}."]
+    return f"{group}, critical period: {found.verdict}{_end(found)}{noise}."
 
 
 def _end(found: CriticalPeriod) -> str:
