@@ -182,7 +182,7 @@ def window(options: "StudyOptions", **own: Any) -> "Study":
     show_default=True,
     help="Which one is on in a part of the training only; the other one stays on.",
 )
-@click.option("--length", type=click.IntRange(min=1), default=50, show_default=True, help="Of the sliding window.")
+@click.option("--length", type=click.IntRange(min=1), help="Of the sliding window.  [default: a quarter of the run]")
 @click.option(
     "--sweep",
     "sweeps",

@@ -1,6 +1,7 @@
 """How figures look and how they are saved: one style, no global state, the same bytes every time."""
 
 import io
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,16 @@ def save(figure: Figure, path: str | Path) -> None:
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
-    atomic_write(path, buffer.getvalue())
+    data = buffer.getvalue()
+    atomic_write(path, _numbered_clips(data) if kind == "svg" else data)
+
+
+def _numbered_clips(svg: bytes) -> bytes:
+    """The same picture with its clip paths numbered: matplotlib names some after their address in memory."""
+    names = list(dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})">', svg)))
+    for number, name in enumerate(names):
+        svg = svg.replace(name, b"clip%d" % number)
+    return svg
 
 
 def check_suffix(path: Path) -> str:
