@@ -1,5 +1,8 @@
-"""The driver of a study as a process of its own, to be killed: `python study_driver.py FOLDER EXECUTOR` runs the units
-pickled in FOLDER/units, by the stand-in for `track`, and writes how they ended (ending, attempts, text) to FOLDER/endings.json."""
+"""The driver of a study as a process of its own, to be killed: `python study_driver.py FOLDER EXECUTOR`.
+
+It runs the units pickled in FOLDER/units, by the stand-in for `track`, and writes how they ended (ending, attempts,
+text) to FOLDER/endings.json.
+"""
 
 import json
 import pickle

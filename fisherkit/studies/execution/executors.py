@@ -91,7 +91,7 @@ def _thread_pool(places: tuple[Slot, ...]) -> Iterator[Executor]:
 def _local_cluster(places: tuple[Slot, ...]) -> Iterator[Executor]:
     distributed = _distributed()
     cluster = distributed.LocalCluster(
-        n_workers=len(places), threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None
+        n_workers=len(places), threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=None
     )
     with cluster, distributed.Client(cluster) as client:
         yield client.get_executor(pure=False)
