@@ -11,6 +11,7 @@ COMMANDS = {
     "measure": (".measure:measure", "Measure checkpoints of any training; same file format as track."),
     "study": (".study:study", "Do an experiment of the papers: many runs, planned, shared, analysed, drawn."),
     "plot": (".plot:plot", "Draw the per-layer heatmap or the curves of one or several runs."),
+    "analyze": (".analyze:analyze", "Say when each layer memorized and forgot, and what a study found."),
     "show": (".show:show", "Say what is in a run or study, whether it is whole, and how it goes on."),
     "verify": (".verify:verify", "Compare every layer of a model with brute force."),
     "doctor": (".doctor:doctor", "Say what is installed and whether it works; for bug reports."),
