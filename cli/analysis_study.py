@@ -34,15 +34,9 @@ def _losses(record: "StudyRecord", found: "CriticalPeriod") -> list[str]:
     if not found.arms:
         return [found.verdict]
     head = (record.axis, "loss, points", "standard error", "seeds", "exceeds noise")
-    rows = [
-        (
-            f"{arm.value:g}",
-            f"{100 * arm.loss:.2f}",
-            f"{100 * arm.stderr:.2f}",
-            str(arm.seeds),
-            "yes" if arm.exceeds else "no",
-        )
-        for arm in found.arms
-    ]
+    rows = []
+    for arm in found.arms:
+        points = [f"{100 * part:.2f}" for part in (arm.loss, arm.stderr)]
+        rows.append((f"{arm.value:g}", *points, str(arm.seeds), "yes" if arm.exceeds else "no"))
     left_out = [f"left out, without a run to compare: {printable(', '.join(found.left_out))}"] if found.left_out else []
     return [*table([head, *rows]), *left_out]

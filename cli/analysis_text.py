@@ -1,6 +1,6 @@
 """What `analyze` prints of runs: a table of layers, concentration, confound, ratio to the control."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from .failure import printable
 
 if TYPE_CHECKING:
-    from fisherkit.analysis import Confound, Interval, Phases
+    from fisherkit.analysis import Interval, Phases
     from fisherkit.analysis.layers import LayerAnalysis, LayerRow
 
 _LAYER = 32
@@ -42,7 +42,7 @@ def _head(found: "LayerAnalysis") -> list[str]:
     shown = runs > 1 and f"; {runs} runs that differ in their seed: means over seeds [95 % interval]"
     lines = [f"{found.arm.label}: {found.variable}{shown or ''}"]
     if found.undertrained:
-        lines.append("undertrained: final train accuracy below 95 %, so forgetting cannot show")
+        lines.append("undertrained: final train accuracy below 95 %; what a network does not fit it cannot forget")
     return lines
 
 
@@ -94,19 +94,15 @@ def _concentration(found: "LayerAnalysis") -> list[str]:
 
 
 def _confounds(found: "LayerAnalysis") -> list[str]:
-    from fisherkit.analysis.arm_phases import agreed
     from fisherkit.analysis.intervals import known_interval
 
     if not found.confounds:
         return []
-
-    def counted(text: "Callable[[Confound], str]") -> str:
-        texts = [text(each) for each in found.confounds]
-        return agreed({each: texts.count(each) for each in texts})
-
-    lines = [f"confidence   {counted(lambda each: each.verdict)}"]
-    for name, of in (("entropy", lambda each: each.entropy), ("weight norm", lambda each: each.weight_norm)):
-        lines.append(f"{name:12} {counted(lambda each, of=of: _shape(of(each)))}")
+    lines = [
+        f"confidence   {_counted([each.verdict for each in found.confounds])}",
+        f"entropy      {_counted([_shape(each.entropy) for each in found.confounds])}",
+        f"weight norm  {_counted([_shape(each.weight_norm) for each in found.confounds])}",
+    ]
     falls = {
         "trace": known_interval([each.fisher_fall for each in found.confounds]),
         "entropy": known_interval([each.entropy_fall for each in found.confounds]),
@@ -114,8 +110,14 @@ def _confounds(found: "LayerAnalysis") -> list[str]:
     }
     if falls["trace"].n:
         told = ", ".join(f"{name} {number(each)}" for name, each in falls.items())
-        lines.append(f"{'log falls':12} {told} (from the peak of the trace to the end)")
+        lines += ["log falls from the peak of the trace to the end:", f"  {told}"]
     return lines
+
+
+def _counted(texts: Sequence[str]) -> str:
+    from fisherkit.analysis.arm_phases import agreed
+
+    return agreed({each: texts.count(each) for each in texts})
 
 
 def _shape(found: "Phases | None") -> str:
@@ -133,12 +135,12 @@ def _ratio(found: "LayerAnalysis") -> list[str]:
         return []
     if whole is None or not len(whole.epoch):
         return [f"control: no seed in common with {found.control.label}, or no epoch"]
-    chosen = sorted({round(place) for place in np.linspace(0, len(whole.epoch) - 1, 5)})
-    told = [
-        (
-            f"{whole.epoch[k]:g}",
-            number(Interval(*(float(each[k]) for each in (whole.ratio, whole.low, whole.high)), whole.n)),
-        )
-        for k in chosen
-    ]
-    return table([("epoch", f"x control ({found.control.label}), all layers, {whole.n} seeds"), *told])
+    rows = [("epoch", f"x control ({found.control.label}), all layers, {_seeds(whole.n)}")]
+    for k in sorted({round(place) for place in np.linspace(0, len(whole.epoch) - 1, 5)}):
+        at = Interval(float(whole.ratio[k]), float(whole.low[k]), float(whole.high[k]), whole.n)
+        rows.append((f"{whole.epoch[k]:g}", number(at)))
+    return table(rows)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"

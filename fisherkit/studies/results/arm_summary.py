@@ -66,6 +66,7 @@ def _summary(record: StudyRecord, arm: ArmRecord) -> ArmSummary:
     states = Counter(run.state for run in arm.runs.values())
     control = record.control_of(arm)
     traced = _traced(arm, "finished", "exploded")
+    quarters = [_last(concentration(run).last_quarter) for run in _traced(arm, "finished")]
     found = together([phases(run) for run in traced], level=LEVEL)
     return ArmSummary(
         arm=arm,
@@ -76,9 +77,7 @@ def _summary(record: StudyRecord, arm: ArmRecord) -> ArmSummary:
         loss=known_interval(record.losses(arm), level=LEVEL),
         peak_epoch=found.peak_epoch,
         forgotten=found.forgotten,
-        last_quarter=known_interval(
-            [_last(concentration(run).last_quarter) for run in _traced(arm, "finished")], level=LEVEL
-        ),
+        last_quarter=known_interval(quarters, level=LEVEL),
         verdicts=found.verdicts,
     )
 
