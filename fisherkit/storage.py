@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from fisherkit.errors import FolderInUse
 
 LOCK_NAME = ".lock"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LEFTOVER = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp")
 
 
@@ -30,14 +31,20 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     A temporary file in the same folder is written and synced, renamed over `path`, and the folder synced. On
     any error (a full disk, an interrupt) the temporary file is removed, `path` is as it was, and the error
     goes on.
+
+    Raises:
+        OSError: It could not be written; names `path`, and where space is missing the bytes that are needed.
     """
     temporary = path.with_name(f".{path.name}.{_host_tag()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         _write_new(temporary, memoryview(data).cast("B"))
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            problem = f"{os.strerror(error.errno)}; {memoryview(data).nbytes:,} bytes are needed"
+            raise OSError(error.errno, problem, str(path)) from error
         raise
     _sync_folder(path.parent)
 
@@ -64,6 +71,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it that are missing, each durable in the one above."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold the run folder for writing; the folder is made if it is not there.
@@ -74,7 +90,7 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUse: Another process, or another part of this one, holds the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     path = folder / LOCK_NAME
     holder = _holder(path)
     held = FileLock(path)

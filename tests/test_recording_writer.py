@@ -13,6 +13,7 @@ from trajectories import made_up
 
 from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.recording import RunFile, read, to_bytes, writer
+from fisherkit.recording.layout import versions
 
 LAYERS = ("conv", "fc")
 
@@ -41,7 +42,7 @@ class FakeDisk:
     def __call__(self, path, data):
         self.clock.now += self.cost_s
         if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(errno.ENOSPC, f"No space left on device; {len(data):,} bytes are needed", str(path))
         self.writes += 1
         self.real(path, data)
 
@@ -146,7 +147,7 @@ def test_length_and_attributes_are_there_without_the_arrays(path):
     add(run, 0)
     run.update_attributes(finished=True)
     assert len(run) == 1
-    assert run.attributes == {"seed": 1, "finished": True}
+    assert run.attributes == {"seed": 1, "finished": True} | versions()
 
 
 def test_nan_is_a_value_where_it_has_a_meaning(path):
@@ -214,9 +215,7 @@ def test_close_tries_for_a_minute_and_then_names_path_and_bytes(path, monkeypatc
     disk, run, start = FakeDisk(monkeypatch, clock), opened(path, clock=clock), clock.now
     disk.full = True
     add(run, 0)
-    with pytest.raises(
-        OSError, match=r"No space left on device; [0-9,]+ bytes are needed for the last rows.*run\.h5"
-    ) as caught:
+    with pytest.raises(OSError, match=r"No space left on device; [0-9,]+ bytes are needed.*run\.h5") as caught:
         run.close()
     assert caught.value.errno == errno.ENOSPC
     assert clock.now - start == 60
@@ -358,7 +357,7 @@ from fisherkit.recording import RunFile, read
 run = RunFile(Path(sys.argv[1]), layers=("conv", "fc"), parameters=np.array([3, 4]), attributes={})
 rng, published = np.random.default_rng(0), 0
 soft = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, -1))
 for step in range(1000):
     run.append(variables={"fisher_true": rng.random(2)}, series={"epoch": 0, "step": step})
     if step % 100 == 99:

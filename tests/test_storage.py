@@ -130,7 +130,7 @@ def test_a_file_size_limit_leaves_the_old_file(tmp_path):
     path = tmp_path / "run.h5"
     path.write_bytes(OLD)
     done = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True)
-    assert done.stdout == "File too large\n"
+    assert done.stdout == "File too large; 5,000 bytes are needed\n"
     assert path.read_bytes() == OLD
     assert os.listdir(tmp_path) == ["run.h5"]
 

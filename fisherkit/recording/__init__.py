@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fisherkit.recording.image import to_bytes
 from fisherkit.recording.layout import SCHEMA_VERSION
 from fisherkit.recording.reader import from_bytes, read
 from fisherkit.recording.study import ArmRecord, RunRecord, StudyRecord
 from fisherkit.recording.study_file import read_study, study_to_bytes
 from fisherkit.recording.trajectory import Trajectory
-from fisherkit.recording.writer import RunFile, to_bytes
+from fisherkit.recording.writer import RunFile
 
 if TYPE_CHECKING:
     from fisherkit.recording.tracker import FisherTracker as FisherTracker

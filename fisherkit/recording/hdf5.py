@@ -61,7 +61,7 @@ def write_dimension(file: h5py.File, name: str, length: int, *, unlimited: bool)
         fletcher32=True,
         track_times=False,
     )
-    scale.make_scale(f"{layout.NOT_A_VARIABLE}{length:10d}")
+    scale.make_scale(layout.dimension_name(length))
 
 
 def write_text(file: h5py.File, name: str, texts: Any) -> h5py.Dataset:
@@ -80,12 +80,14 @@ def write_numbers(
     chunks: tuple[int, ...],
     unlimited: Collection[str] = (),
     attributes: Mapping[str, Any],
+    compress: bool = True,
 ) -> None:
-    """Numbers, compressed, each axis with its scale; NaN where a float was never written."""
+    """Numbers, each axis with its scale; NaN where a float was never written."""
     limits = tuple(None if axis in unlimited else length for axis, length in zip(axes, array.shape, strict=True))
     fill = np.nan if array.dtype.kind == "f" else None
     options = {"chunks": chunks, "maxshape": limits, "fillvalue": fill, "track_times": False}
-    dataset = file.create_dataset(name, data=array, **options, **_COMPRESSION)
+    filters = _COMPRESSION if compress else {"fletcher32": True}
+    dataset = file.create_dataset(name, data=array, **options, **filters)
     write_attributes(dataset, attributes)
     attach_scales(file, dataset, axes)
 

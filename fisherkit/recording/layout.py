@@ -8,11 +8,13 @@ dimension scale, so that xarray, netCDF and HDF5 tools know the axes by name.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
+
+import fisherkit
 
 SCHEMA_VERSION = 1
 STUDY_SCHEMA_VERSION = 1
@@ -119,6 +121,16 @@ def _describe_fisher(name: str) -> tuple[str, str | None]:
     return _describe_entropy(name) if name.startswith("entropy_") else (name.replace("_", " "), None)
 
 
+def dimension_name(length: int) -> str:
+    """The NAME that netCDF gives a dimension without a variable."""
+    return f"{NOT_A_VARIABLE}{length:10d}"
+
+
+def versions() -> dict[str, Any]:
+    """The attributes that say what a file was written by."""
+    return {"schema_version": SCHEMA_VERSION, "fisherkit_version": fisherkit.__version__}
+
+
 def normalise_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes as JSON gives them back (tuples become lists), so that writing and reading change nothing.
 
@@ -159,10 +171,13 @@ def window_text(window: Mapping[str, Any]) -> str:
     return f"{window['text']}:{window['start']:g}-{stop}"
 
 
-def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
+def encode_attributes(
+    attributes: Mapping[str, Any], text: Callable[[str], str] | None = None
+) -> dict[str, str | int | float]:
     """Normalised attributes as HDF5 scalars: text and numbers plain, everything else as JSON text.
 
-    `json_attributes` names those that are JSON, separated by blanks.
+    `json_attributes` names those that are JSON, separated by blanks. `text` gives the JSON text of the attribute of a
+    name, where it is there already.
     """
     encoded: dict[str, str | int | float] = {}
     as_json = []
@@ -170,7 +185,7 @@ def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | fl
         if _is_plain(value):
             encoded[name] = value
         else:
-            encoded[name] = json.dumps(value, sort_keys=True, allow_nan=False)
+            encoded[name] = text(name) if text else json.dumps(value, sort_keys=True, allow_nan=False)
             as_json.append(name)
     return encoded | {"json_attributes": " ".join(as_json)}
 
@@ -210,7 +225,17 @@ def digest(
     attributes: Mapping[str, Any],
 ) -> str:
     """Sha256 (hex) over layer names, arrays by name (name, type, shape, bytes) and attributes as sorted JSON."""
-    total = hashlib.sha256(json.dumps([list(layers), dict(attributes)], sort_keys=True).encode())
+    return digest_given(layers, parameters, arrays, json.dumps(dict(attributes), sort_keys=True))
+
+
+def digest_given(
+    layers: tuple[str, ...],
+    parameters: Int64[np.ndarray, " layer"],
+    arrays: Mapping[str, np.ndarray],
+    attributes: str,
+) -> str:
+    """`digest`, given the sorted JSON of the attributes."""
+    total = hashlib.sha256(f"[{json.dumps(list(layers))}, {attributes}]".encode())
     for name, array in sorted({**arrays, "parameters": parameters}.items()):
         total.update(f"{name} {array.dtype.str} {array.shape}".encode())
         total.update(np.ascontiguousarray(array).data)

@@ -73,13 +73,15 @@ class Rows:
 
     def trajectory(self, attributes: Mapping[str, Any], start: int = 0, stop: int | None = None) -> Trajectory:
         """The rows from `start` up to `stop` as a frozen value."""
+        variables, series = self.views(start, stop)
+        return Trajectory(self.layers, self.parameters, variables, series, attributes)
+
+    def views(self, start: int = 0, stop: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Variables and series of the rows from `start` up to `stop`, not copied."""
         window = slice(start, self._count if stop is None else stop)
-        return Trajectory(
-            layers=self.layers,
-            parameters=self.parameters,
-            variables={name: array[window] for name, array in self._variables.items()},
-            series={name: array[window] for name, array in self._series.items()},
-            attributes=attributes,
+        return (
+            {name: array[window] for name, array in self._variables.items()},
+            {name: array[window] for name, array in self._series.items()},
         )
 
     def _checked_variable(self, name: str, values: np.ndarray, step: object) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64
 
-import fisherkit
 from fisherkit.recording import layout
 
 if TYPE_CHECKING:
@@ -45,10 +44,9 @@ class Trajectory:
             raise ValueError(f"step must increase from row to row; got {series['step'].tolist()}.")
         if not np.isfinite(series["epoch"]).all() or (np.diff(series["epoch"]) < 0).any():
             raise ValueError(f"epoch must be finite and not decrease; got {series['epoch'].tolist()}.")
-        versions = {"schema_version": layout.SCHEMA_VERSION, "fisherkit_version": fisherkit.__version__}
         self._set(layers=layers, variables=variables, series=series)
         self._set(parameters=_frozen("parameters", self.parameters, np.dtype("<i8"), (count,)))
-        self._set(attributes=layout.normalise_attributes(versions | dict(self.attributes)))
+        self._set(attributes=layout.normalise_attributes(layout.versions() | dict(self.attributes)))
         layout.check_attributes(self.attributes)
 
     def _check_names(self) -> None:

@@ -4,55 +4,25 @@ What a publication costs and how a full disk is met: see `RunFile`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import h5py
 import numpy as np
 
 from fisherkit.errors import RunRefused, UnreadableFile
-from fisherkit.recording import hdf5, layout
+from fisherkit.notices import OnceAMinute
+from fisherkit.recording import layout
+from fisherkit.recording.attributes import Attributes
+from fisherkit.recording.image import image_of
 from fisherkit.recording.reader import read
 from fisherkit.recording.rows import Rows
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.storage import atomic_write
 
 _LARGEST_SHARE = 0.01  # of the run's time that publications may take
-_NOTICE_EVERY_S = 60.0
 _CLOSE_RETRIES_S = 60.0
-
-
-def to_bytes(trajectory: Trajectory) -> bytes:
-    """The run file of a trajectory, an image made in memory; equal trajectories give equal bytes."""
-    with hdf5.new_image() as file:
-        _write_scales(file, trajectory)
-        _write_array(file, "parameters", trajectory.parameters, ("layer",))
-        for name, array in sorted(trajectory.series.items()):
-            _write_array(file, name, array, ("time",))
-        present = [name for name in layout.COORDINATES if name in trajectory.series]
-        for name, array in sorted(trajectory.variables.items()):
-            _write_array(file, name, array, ("time", "layer"))
-            file[name].attrs["coordinates"] = " ".join(present)
-        file.attrs["Conventions"] = layout.CONVENTIONS
-        hdf5.write_attributes(file, layout.encode_attributes(trajectory.attributes))
-        arrays = {**trajectory.variables, **trajectory.series}
-        file.attrs["sha256"] = layout.digest(trajectory.layers, trajectory.parameters, arrays, trajectory.attributes)
-        return hdf5.image_bytes(file)
-
-
-def _write_scales(file: h5py.File, trajectory: Trajectory) -> None:
-    hdf5.write_dimension(file, "time", len(trajectory), unlimited=True)
-    names = hdf5.write_text(file, "layer", trajectory.layers)
-    names.attrs["long_name"] = layout.describe("layer")["long_name"]
-    names.make_scale("layer")
-
-
-def _write_array(file: h5py.File, name: str, array: np.ndarray, axes: tuple[str, ...]) -> None:
-    chunks = (max(1, min(array.shape[0], hdf5.ROWS_PER_CHUNK)), *array.shape[1:])
-    described = layout.describe(name)
-    hdf5.write_numbers(file, name, array, axes, chunks=chunks, unlimited=("time",), attributes=described)
 
 
 @runtime_checkable
@@ -69,9 +39,9 @@ class Clock(Protocol):
 class RunFile:
     """The file of a run in progress: rows in memory, published as whole files.
 
-    A publication takes place when 100 times the time of the last one has passed, so that all of them together
-    take at most 1 % of the run; with `force` at once. When the disk is full (or gone) the rows stay in memory,
-    a notice is given at most once a minute, and the next publication tries again.
+    A publication takes place when 100 times the time of those before has passed, so that all of them together take
+    at most 1 % of the run; with `force` at once, and the next waits the longer. When the disk is full (or gone) the
+    rows stay in memory, a notice is given at most once a minute, and the next publication tries again.
 
     A resumed run recomputes the rows that the file already holds beyond its checkpoint. They must come out bit
     for bit the same, and until the run has caught up, the file is left as it is.
@@ -108,19 +78,18 @@ class RunFile:
         self.path = Path(path)
         self._writes = writes
         self.notices: list[str] = []
-        self._notice = notice or self.notices.append
+        self._tell = OnceAMinute(notice or self.notices.append, clock.monotonic)
         self._clock = clock
         self._accept = accept_different_numerics
-        self._rows = Rows(layers, parameters)
-        self._attributes = layout.normalise_attributes({**(trajectory.attributes if trajectory else {}), **attributes})
+        self._rows = Rows(layers, np.ascontiguousarray(parameters, "<i8"))
+        earlier = trajectory.attributes if trajectory else {}
+        self._attributes = Attributes({**layout.versions(), **earlier, **attributes})
         self._on_disk = _read_existing(self.path, self._rows)
         self.earlier: Mapping[str, Any] = self._on_disk.attributes if self._on_disk else {}  # of the file as it was
         self._reproduced = 0  # rows that are on disk and came out the same
         self._unpublished = True
         self._image: bytes | None = None
-        self._last_end, self._last_cost = clock.monotonic(), 0.0
-        self._bytes_needed = 0
-        self._last_notice: float | None = None
+        self._due, self._last_cost = clock.monotonic(), 0.0
         if trajectory is not None:
             self._rows.extend(trajectory)
             self._check_against_disk()
@@ -131,12 +100,12 @@ class RunFile:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The attributes as they will be written."""
-        return self._attributes
+        return self._attributes.values
 
     @property
     def trajectory(self) -> Trajectory:
         """Everything recorded so far."""
-        return self._rows.trajectory(self._attributes)
+        return self._rows.trajectory(self._attributes.values)
 
     def append(self, *, variables: Mapping[str, np.ndarray], series: Mapping[str, float | int | np.generic]) -> None:
         """Add a row; names that were not there before are NaN (flags: 0) in the earlier rows.
@@ -152,21 +121,31 @@ class RunFile:
 
     def update_attributes(self, **attributes: Any) -> None:
         """Set attributes of the run, such as `finished`."""
-        self._attributes |= layout.normalise_attributes(attributes)
+        self._attributes.update(attributes)
+        self._unpublished, self._image = True, None
+
+    def extend_attribute(self, name: str, entries: Iterable[Any]) -> None:
+        """Add entries to an attribute that is a list, such as the schedule, which grows by an entry an epoch."""
+        self._attributes.extend(name, entries)
         self._unpublished, self._image = True, None
 
     def image(self) -> bytes:
         """The run file of everything recorded so far; made once for each change."""
         if self._image is None:
-            self._image = to_bytes(self.trajectory)
+            variables, series = self._rows.views()
+            self._image = image_of(self._rows.layers, self._rows.parameters, variables, series, self._attributes)
         return self._image
 
     def publish(self, *, force: bool = False) -> bool:
         """Put the rows on disk if it is time to; whether the file now holds every row recorded so far."""
         if not self._unpublished or self._catching_up:
             return True
-        due = self._clock.monotonic() - self._last_end >= self._last_cost / _LARGEST_SHARE
-        return (force or due) and self._try_to_publish() is None
+        return (force or self._clock.monotonic() >= self._due) and self._try_to_publish() is None
+
+    @property
+    def pause_s(self) -> float:
+        """The time from one publication to the next in which they keep to their share of the run."""
+        return self._last_cost / _LARGEST_SHARE
 
     def close(self) -> None:
         """Publish; on a full disk try again for a minute.
@@ -180,8 +159,7 @@ class RunFile:
             if error is None:
                 return
             if self._clock.monotonic() >= give_up_at:
-                problem = f"{error.strerror}; {self._bytes_needed:,} bytes are needed for the last rows"
-                raise OSError(error.errno, problem, str(self.path)) from error
+                raise error
             self._clock.sleep(1.0)
 
     @property
@@ -194,27 +172,20 @@ class RunFile:
             self._unpublished, self._on_disk = False, None
             return None
         start = self._clock.monotonic()
-        image = self.image()
-        self._bytes_needed = len(image)
         try:
-            atomic_write(self.path, image)
+            atomic_write(self.path, self.image())
         except OSError as error:
             self._tell(
-                f"{self.path} could not be written ({error.strerror}; {len(image):,} bytes are needed). "
-                "The rows are kept in memory, and it is tried again."
+                f"{self.path} could not be written ({error.strerror}). The rows are kept in memory, and it is tried "
+                "again."
             )
             return error
         finally:
-            self._last_end = self._clock.monotonic()
-            self._last_cost = self._last_end - start
+            end = self._clock.monotonic()
+            self._last_cost = end - start
+            self._due = max(self._due, end) + self.pause_s
         self._unpublished, self._on_disk = False, None
         return None
-
-    def _tell(self, text: str) -> None:
-        now = self._clock.monotonic()
-        if self._last_notice is None or now - self._last_notice >= _NOTICE_EVERY_S:
-            self._last_notice = now
-            self._notice(text)
 
     def _check_against_disk(self) -> None:
         """Compare the rows not compared yet with those that the file held when the run was opened."""
