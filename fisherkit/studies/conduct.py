@@ -6,6 +6,7 @@
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from fisherkit.training import kept_epochs, remove_kept
 
 PLAN_NAME = "plan.json"
 _SCHEMA = 1
+_IDENTITY = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def conduct(
         RunRefused: another driver has the folder, or the name is that of another study.
         ValueError: the executor cannot be had here.
     """
-    claim(plan, name)
+    claim(plan, name, command=command)
     execution = _execute(plan, executor, retries=retries, observer=observer)
     if execution.signal is not None:
         return Conducted(plan, execution, None)
@@ -104,7 +106,7 @@ def conduct(
     return Conducted(plan, execution, results)
 
 
-def claim(plan: StudyPlan, name: str) -> None:
+def claim(plan: StudyPlan, name: str, *, command: str = "") -> None:
     """Write `<out>/<name>/plan.json`; one that is there must be of this study, which may have more runs by now.
 
     Raises:
@@ -114,9 +116,9 @@ def claim(plan: StudyPlan, name: str) -> None:
     folder = folder_named(plan.out, name, "name")
     if name == RUNS:
         raise BadName(f"name must not be {RUNS!r}, the folder of the runs. Choose another.")
-    path, text = folder / PLAN_NAME, _plan_text(plan.study)
+    path, text = folder / PLAN_NAME, _plan_text(plan.study, command)
     if path.exists():
-        before = _read_plan(path)
+        before = read_plan(path)
         missing = set(before["runs"]) - {run.identity for run in plan.study.runs}
         if missing or before["protocol"] != plan.study.protocol:
             raise RunRefused(
@@ -159,7 +161,7 @@ def _remove_kept(plan: StudyPlan) -> None:
         return
 
 
-def _plan_text(study: Study) -> str:
+def _plan_text(study: Study, command: str) -> str:
     arms = [
         {
             "label": arm.label,
@@ -175,6 +177,7 @@ def _plan_text(study: Study) -> str:
         "format": "fisherkit study plan",
         "schema": _SCHEMA,
         "protocol": study.protocol,
+        "command": command,
         "axis": study.axis,
         "options": dict(study.options),
         "arms": arms,
@@ -183,12 +186,20 @@ def _plan_text(study: Study) -> str:
     return json.dumps(plan, indent=1)
 
 
-def _read_plan(path: Path) -> dict[str, Any]:
+def read_plan(path: Path) -> dict[str, Any]:
+    """Protocol, runs by identity, options and the command of the plan of a study.
+
+    Raises:
+        UnreadableFile: it is no such plan.
+    """
     try:
         plan = json.loads(path.read_bytes())
         if not isinstance(plan["runs"], dict) or not isinstance(plan["options"], dict):
             raise TypeError
-        return {"protocol": str(plan["protocol"]), "runs": plan["runs"], "options": plan["options"]}
+        if not all(map(_IDENTITY.fullmatch, plan["runs"])):
+            raise ValueError
+        text = {"protocol": str(plan["protocol"]), "command": str(plan.get("command", ""))}
+        return {**text, "runs": plan["runs"], "options": plan["options"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(path, "not the plan of a study. Move it away, or give another --name.") from error
 
