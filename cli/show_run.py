@@ -1,0 +1,208 @@
+"""What `show` says of a run: the file, and the folder that it goes on in."""
+
+import os
+import re
+import shlex
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .files import run_file
+
+if TYPE_CHECKING:
+    from fisherkit.recording import Trajectory
+
+_HOLDER = re.compile(r"process (?P<pid>[0-9]{1,9}) on (?P<host>\S+), started .*")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run file, alone or in the folder of its run; `file` is None while no row has been published."""
+
+    file: Path | None
+    folder: Path | None
+
+    @classmethod
+    def at(cls, path: Path) -> "RunFolder":
+        """What the user names.
+
+        Raises:
+            ValueError: it is neither a file nor the folder of a run.
+        """
+        if path.is_dir() and not (path / "run.h5").is_file() and (path / "config.json").is_file():
+            return cls(None, path)
+        file = run_file(path)
+        return cls(file, file.parent if file.name == "run.h5" and (file.parent / "config.json").is_file() else None)
+
+    @cached_property
+    def trajectory(self) -> "Trajectory | None":
+        """The rows; whole, or `read` raises."""
+        from fisherkit.recording import read
+
+        return None if self.file is None else read(self.file)
+
+    @property
+    def state(self) -> str:
+        """`run_state` of the file; "unfinished" without one."""
+        return "unfinished" if self.trajectory is None else run_state(self.trajectory)
+
+    @property
+    def command(self) -> str | None:
+        """What goes on with the run, where there is something left to do."""
+        if self.folder is None or self.state != "unfinished":
+            return None
+        names = ("--specification", str(self.folder / "config.json"), "--out", str(self.folder))
+        return shlex.join(["fisherkit", "track", *names])
+
+    @cached_property
+    def checkpoint(self) -> tuple[int | None, str]:
+        """The step to go on from, and how that is known."""
+        from fisherkit.errors import UnreadableFile
+        from fisherkit.training import newest_checkpoint
+
+        assert self.folder is not None
+        try:
+            found = newest_checkpoint(self.folder)
+        except UnreadableFile as error:
+            return None, f"no checkpoint can be used: {error}"
+        if found is None:
+            return None, "there is no checkpoint: it begins anew"
+        return found.step, "; ".join((f"from step {found.step}", *found.notices))
+
+    def facts(self) -> dict[str, Any]:
+        """Names and counts, JSON-able."""
+        facts: dict[str, Any] = {"file": None if self.file is None else str(self.file), "state": self.state}
+        if self.command is not None:
+            facts |= {"resumes_at_step": self.checkpoint[0], "resume": self.command}
+        run = self.trajectory
+        if run is None:
+            return facts
+        return {
+            **facts,
+            "rows": len(run),
+            "layers": list(run.layers),
+            "parameters": run.parameters.tolist(),
+            "variables": sorted(run.variables),
+            "series": sorted(run.series),
+            "whole": True,  # read() has checked the checksum over everything, or raised
+            "attributes": dict(run.attributes),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for a person."""
+        if self.trajectory is None or self.file is None:
+            first = [f"{self.folder}: a run that has not written a row yet"]
+        else:
+            first = _file_lines(self.file, self.trajectory)
+        return [*first, *self._how_it_goes_on()]
+
+    def _how_it_goes_on(self) -> list[str]:
+        if self.folder is None:
+            return []
+        lines = [f"writer   {text}"] if (text := last_writer(self.folder)) and self.state == "unfinished" else []
+        log = self.folder / "log.txt"
+        lines += [f"log      {log}"] if log.is_file() else []
+        if self.command is not None:
+            return [*lines, f"goes on  {self.checkpoint[1]}", f"         {self.command}"]
+        if self.state == "exploded" and not (self.trajectory and self.trajectory.attributes.get("finished")):
+            return [*lines, "goes on  not: it would come to the same; a lower --lr is another run"]
+        return lines
+
+
+def run_state(trajectory: "Trajectory") -> str:
+    """ "exploded", "finished", "unfinished", or "recorded" for a file that no run of `track` wrote."""
+    attributes = trajectory.attributes
+    if attributes.get("exploded"):
+        return "exploded"
+    if "finished" not in attributes:
+        return "recorded"
+    return "finished" if attributes["finished"] else "unfinished"
+
+
+def last_writer(folder: Path) -> str:
+    """Who wrote in the folder last, and whether that process is still there; without touching the lock."""
+    try:
+        text = (folder / ".lock").read_bytes()[:200].decode(errors="replace").strip()
+    except OSError:
+        return ""
+    found = _HOLDER.fullmatch(text)
+    if found is None:
+        return text
+    if found["host"] != socket.gethostname():
+        return f"{text}; whether it still runs can only be told there"
+    return f"{text}; it {'still runs' if _alive(int(found['pid'])) else 'has ended'}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _file_lines(file: Path, trajectory: "Trajectory") -> list[str]:
+    from fisherkit.recording.layout import window_text
+
+    from .summary import run_summary
+
+    attributes = trajectory.attributes
+    configuration = attributes.get("configuration") or {}
+    epochs = trajectory.series["epoch"]
+    until = f", epochs {epochs[0]:g} to {epochs[-1]:g}" if len(epochs) else ""
+    of = f" of {configuration['epochs']}" if until and "epochs" in configuration else ""
+    engines = list((attributes.get("engines") or {}).values())
+    counted = ", ".join(f"{engines.count(engine)} by {engine}" for engine in sorted(set(engines)))
+    deficits = ", ".join(window_text(window) for window in attributes.get("deficit_windows") or []) or "none"
+    spectrum = attributes.get("spectrum")
+    lines = [
+        f"{file}: whole (checksum ok), schema {attributes['schema_version']}, "
+        f"fisherkit {attributes['fisherkit_version']}, torch {attributes.get('torch_version', 'unknown')}",
+        f"run      {configuration.get('model', 'unknown model')} on {configuration.get('data', 'unknown images')}, "
+        f"deficit {deficits}, seed {configuration.get('seed', 'unknown')}, "
+        f"{'finished' if attributes.get('finished') else 'not finished'}",
+        f"rows     {len(trajectory)}{until}{of}",
+        f"layers   {len(trajectory.layers)}, {int(trajectory.parameters.sum()):,} parameters; {counted}",
+        f"measured {attributes.get('estimator', 'unknown')} estimator, draws {attributes.get('draws', '?')}, "
+        f"batchnorm={attributes.get('batchnorm', 'unknown')}, {_probes(attributes.get('probes'))}",
+        *([f"numerics {_numerics(attributes['numerics'])}"] if isinstance(attributes.get("numerics"), dict) else []),
+        *([f"spectrum {_spectrum(spectrum, trajectory)}"] if isinstance(spectrum, dict) else []),
+        f"holds    {', '.join(_names(trajectory))}",
+    ]
+    summary = run_summary(trajectory) if "fisher_true" in trajectory.variables else ""
+    return [*lines, *summary.splitlines()]
+
+
+def _numerics(facts: dict[str, Any]) -> str:
+    """What the bits depend on."""
+    shown = (facts.get(name, "?") for name in ("cpu_capability", "device_name"))
+    return f"threads {facts.get('threads', '?')}, {', '.join(map(str, shown))}"
+
+
+def _names(trajectory: "Trajectory") -> list[str]:
+    """The variables; eigenvalues, which may be many, as one."""
+    from fisherkit.recording.layout import eigenvalue_names
+
+    numbered = eigenvalue_names(trajectory.variables)
+    together = [f"{numbered[0]} to {len(numbered)}"] if len(numbered) > 1 else numbered
+    return sorted([*together, *(name for name in trajectory.variables if name not in numbered)])
+
+
+def _spectrum(facts: dict[str, Any], trajectory: "Trajectory") -> str:
+    import numpy as np
+
+    rows = int(np.isfinite(trajectory.variable("fisher_spectrum_trace")).any(axis=1).sum())
+    return (
+        f"{facts.get('k')} eigenvalues of each layer in {rows} rows, {facts.get('estimator')} estimator, "
+        f"{facts.get('images')} images, {facts.get('vectors')} score vectors"
+    )
+
+
+def _probes(probes: Any) -> str:
+    if not isinstance(probes, dict):
+        return "probe unknown"
+    return "probe " + ", ".join(f"{name} ({probe.get('images')} images)" for name, probe in probes.items())
