@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["__main__", "fisherkit.studies", "fisherkit_cli.track", "fisherkit_cli.progress", "fisherkit_cli.summary"]
-    + ["torch._inductor", "scipy.stats"]  # which deterministic algorithms, and the summary, import
+    [
+        *("__main__", "fisherkit.studies", "fisherkit_cli.track", "fisherkit_cli.progress", "fisherkit_cli.summary"),
+        *("torch._inductor", "scipy.stats"),  # which deterministic algorithms, and the summary, import
+    ]
 )
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # where processes share the cores, threads that spin wait for each other
 DEADLINE_S = 120.0

@@ -119,7 +119,7 @@ def finish(whole: Whole, folder: Path) -> list[str]:
     return whole.differences(folder)
 
 
-@pytest.mark.parametrize(("threads", "windows"), SETTINGS, ids=lambda number: str(number))
+@pytest.mark.parametrize(("threads", "windows"), SETTINGS, ids=str)
 def test_killed_at_random_steps_a_run_goes_on_to_the_same_bytes(tmp_path, count, publish, threads: int, windows: int):
     goal, rng = count(short=3, full=50), random.Random(f"{threads} {windows}")
     whole = whole_run(tmp_path / "whole", threads, windows)
