@@ -41,14 +41,16 @@ class Cluster:
         wait_until(self.file.exists)
         self.address = json.loads(self.file.read_text())["address"]
 
-    def _start(self, what: str, *options: str) -> None:
+    def _start(self, what: str, *options: str, **environment: str) -> None:
         with (self.folder / f"{what}-{len(self.processes)}.log").open("w") as log:
             command = [sys.executable, "-m", "dask", what, "--scheduler-file", str(self.file), *options]
-            self.processes.append(subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log))
+            self.processes.append(
+                subprocess.Popen(command, cwd=self.folder, env={**os.environ, **environment}, stdout=log, stderr=log)
+            )
 
-    def add_workers(self, count: int) -> None:
-        for _ in range(count):
-            self._start("worker", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--death-timeout", "20")
+    def add_worker(self, *options: str, **environment: str) -> None:
+        options = (*options, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--death-timeout", "60")
+        self._start("worker", *options, **environment)
 
     def close(self) -> None:
         for process in reversed(self.processes):  # a worker ends with its nanny

@@ -221,6 +221,34 @@ def test_dask_is_asked_for_only_when_it_is_chosen(monkeypatch):
             pass
 
 
+def test_a_gpu_machine_has_a_slot_for_each_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with open_workplace(ExecutorChoice("local"), device="cuda", threads=1) as place:
+        assert place.description == "2 at a time on this machine"
+        slots = [place.slots.take() for _ in range(3)]
+    assert slots == [Slot(f"GPU {name}", {"CUDA_VISIBLE_DEVICES": name}) for name in "47"] + [None]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with (
+        pytest.raises(ValueError, match="where no GPU is visible; got 'cuda'"),
+        open_workplace(ExecutorChoice("local"), device="cuda", threads=1),
+    ):
+        pass
+
+
+def test_a_scheduler_that_is_not_there_is_named(tmp_path):
+    dask = pytest.importorskip("dask", reason="needs dask")
+    missing = f"{tmp_path}/scheduler.json"
+    messages = {"127.0.0.1:9": "no dask scheduler answers at 127.0.0.1:9", missing: f"{missing} is not there"}
+    for address, message in messages.items():
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "200ms"}),
+            pytest.raises(ConnectionError, match=message),
+            open_workplace(ExecutorChoice("dask", address=address), device="cpu", threads=1),
+        ):
+            pass
+
+
 def test_a_lease_ends_with_its_driver(tmp_path):
     with hold_lease(tmp_path) as held:
         watch = pickle.loads(pickle.dumps(held.lease)).watch()

@@ -171,7 +171,8 @@ def cluster(tmp_path_factory):
     """A scheduler, and two workers with nannies."""
     pytest.importorskip("distributed", reason="needs dask")
     found = Cluster(tmp_path_factory.mktemp("cluster"))
-    found.add_workers(2)
+    found.add_worker()
+    found.add_worker()
     yield found
     found.close()
 
@@ -193,7 +194,7 @@ def test_a_worker_of_a_cluster_is_killed(cluster, tmp_path, undisturbed):
 
 
 def test_a_worker_of_a_cluster_and_its_nanny_are_killed(cluster, tmp_path, undisturbed):
-    cluster.add_workers(1)  # for the one that goes
+    cluster.add_worker()  # for the one that goes
     units, _, _ = run_on(cluster, tmp_path, lambda units: [parent(worker(units[0])), worker(units[0])])
     assert starts(units[0]) == 2
     check(units, undisturbed)
@@ -204,6 +205,18 @@ def test_a_run_on_a_cluster_is_killed(cluster, tmp_path, undisturbed):
     assert "alone retried: killed by SIGKILL (out of memory? fewer slots need less)" in texts
     assert execution.outcomes["alone"].attempts == 2
     check(units, undisturbed)
+
+
+def test_runs_on_gpus_go_to_the_workers_that_have_one(cluster, tmp_path):
+    cluster.add_worker("--resources", "GPU=1", MARK="has a GPU")
+    units = [unit(tmp_path, str(seed), epochs=1, seed=seed) for seed in range(3)]
+    choice = ExecutorChoice.parse(f"dask:{cluster.file}")
+    with open_workplace(choice, device="cuda", threads=1) as place:
+        assert place.description.endswith("each run waits for a worker started with --resources GPU=1")
+        execution = execute(units, place.executor, slots=place.slots, folder=tmp_path, command=stand_in_run.COMMAND)
+    assert len(execution.of(Ending.FINISHED)) == 3
+    seen = [json.loads(Path(found.folder, "environment.json").read_text()) for found in units]
+    assert [see.get("MARK") for see in seen] == ["has a GPU"] * 3
 
 
 def test_the_driver_of_a_cluster_is_killed_and_started_again(cluster, tmp_path, undisturbed):

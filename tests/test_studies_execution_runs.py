@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,16 @@ from studies_to_run import Events, log, results, starts, trained, unit
 import fisherkit
 from fisherkit.errors import RunRefused
 from fisherkit.storage import lock
-from fisherkit.studies.execution import Attempt, Ending, LocalSlots, Slot, execute, run_unit, state_on_disk
+from fisherkit.studies.execution import (
+    Attempt,
+    ClusterSlots,
+    Ending,
+    LocalSlots,
+    Slot,
+    execute,
+    run_unit,
+    state_on_disk,
+)
 from fisherkit.studies.execution import driver as driver_module
 from fisherkit.studies.execution import process as process_module
 from fisherkit.studies.execution.lease import hold_lease
@@ -223,7 +232,7 @@ def test_a_signal_stops_the_runs_after_a_checkpoint_and_the_same_call_goes_on(tm
     observer = Events()
 
     def stop(snapshot) -> None:
-        if snapshot.units[0].done >= 3 and snapshot.units[1].state == "finished":
+        if snapshot.units[0].state == "running" and snapshot.units[0].done >= 3 and snapshot.count("finished"):
             os.kill(os.getpid(), number)
 
     observer.looked = stop
@@ -292,3 +301,41 @@ def test_threads_that_look_at_once_each_see_their_own_run(tmp_path):
     run(units, tmp_path)
     with ThreadPoolExecutor(3) as pool:
         assert set(pool.map(state_on_disk, units * 40)) == {Ending.FINISHED}
+
+
+class LostCluster(ClusterSlots):
+    """Lost from the second look on; its runs never come back."""
+
+    def __init__(self) -> None:
+        super().__init__("tcp://node-1:8786", connected=lambda: self.looks < 2)
+        self.looks = 0
+
+    def lost(self):
+        self.looks += 1
+        return super().lost()
+
+
+class Silent(Executor):
+    def submit(self, *_, **__):
+        return Future()
+
+
+def test_a_lost_cluster_ends_the_driver_and_nothing_is_waited_for(tmp_path):
+    message = "the connection to the dask scheduler at tcp://node-1:8786 is lost, .* the same command goes on"
+    with pytest.raises(ConnectionError, match=message):
+        execute([unit(tmp_path, "a")], Silent(), slots=LostCluster(), folder=tmp_path)
+    assert not (tmp_path / ".driver").exists()
+
+
+def test_a_cluster_that_is_lost_after_a_signal_is_not_waited_for(tmp_path):
+    class Interrupting(Silent):
+        def submit(self, *_, **__):
+            os.kill(os.getpid(), signal.SIGINT)
+            Path(job.folder).mkdir(parents=True)
+            Path(job.folder, "log.txt").write_text("-- started\n")  # so that it is not only cancelled
+            return Future()
+
+    job = unit(tmp_path, "a")
+    outcome = execute([job], Interrupting(), slots=LostCluster(), folder=tmp_path).outcomes["a"]
+    assert (outcome.ending, outcome.attempts) == (Ending.STOPPED, 1)
+    assert "is lost" in outcome.text

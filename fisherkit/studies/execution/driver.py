@@ -41,6 +41,7 @@ def execute(
 
     Raises:
         RunRefused: another driver has the folder.
+        ConnectionError: the cluster is lost; the runs there end after a checkpoint, and the same call goes on.
         ValueError: the units cannot all run (see `check_units`), or retries is negative.
     """
     check_units(units)
@@ -133,6 +134,9 @@ class _Driver:
         for future in ended:
             self._end(future)
         self.observer.looked(self.snapshot())
+        lost = self.slots.lost()
+        if lost is not None:
+            raise ConnectionError(lost)
 
     def _end(self, future: "Future[Attempt]", *, stopping: bool = False) -> None:
         run = self.running.pop(future)
@@ -160,9 +164,13 @@ class _Driver:
             # on a cluster, what has not begun may wait for a worker for hours; where it begins yet, it sees the lease
             if not run.started.look():
                 future.cancel()
-        while self.running:
+        while self.running and self.slots.lost() is None:
             for future in wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED).done:
                 self._end(future, stopping=True)
+        for run in self.running.values():  # of a lost cluster: they see the lease, or the end of their worker
+            self.outcomes[run.unit.identity] = UnitOutcome(
+                run.unit, Ending.STOPPED, self.attempts[run.unit.identity], str(self.slots.lost())
+            )
         for unit in self.waiting:
             self.outcomes[unit.identity] = UnitOutcome(unit, Ending.NOT_STARTED, self.attempts.get(unit.identity, 0))
 

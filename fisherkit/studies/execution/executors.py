@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fisherkit.studies.execution.slots import ClusterSlots, LocalSlots, Slots, local_places
@@ -100,9 +101,11 @@ def _local_cluster(places: tuple[Slot, ...]) -> Iterator[Executor]:
 @contextmanager
 def _cluster(address: str, device: str) -> Iterator[Workplace]:
     distributed = _distributed()
-    named = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+    of_file = address.endswith(".json")
+    if of_file and not Path(address).exists():  # the client would wait for it without end
+        raise ConnectionError(f"{address} is not there. Start `dask scheduler --scheduler-file {address}` first.")
     try:
-        client = distributed.Client(**named)
+        client = distributed.Client(**({"scheduler_file": address} if of_file else {"address": address}))
     except OSError as error:
         raise ConnectionError(
             f"no dask scheduler answers at {address}: {error}. Start one with `dask scheduler`, or give its address."
@@ -113,7 +116,9 @@ def _cluster(address: str, device: str) -> Iterator[Workplace]:
         description = f"on the dask cluster at {address} ({workers} workers now)"
         if resources:
             description += "; each run waits for a worker started with --resources GPU=1"
-        yield Workplace(client.get_executor(pure=False, **resources), ClusterSlots(), description)
+        # a scheduler forgets a client whose connection breaks: even if it comes back, its results never will
+        slots = ClusterSlots(address, connected=lambda: client.status == "running")
+        yield Workplace(client.get_executor(pure=False, **resources), slots, description)
 
 
 def _distributed() -> Any:

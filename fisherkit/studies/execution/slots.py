@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from fisherkit.studies.execution.unit import Slot
@@ -18,6 +18,10 @@ class Slots(Protocol):
 
     def give_back(self, slot: Slot) -> None:
         """The run there has ended."""
+        ...
+
+    def lost(self) -> str | None:
+        """Why nothing will be heard any more of what runs in the places, as a sentence; None while they are there."""
         ...
 
 
@@ -38,9 +42,15 @@ class LocalSlots:
         """It is free again."""
         self._free.append(slot)
 
+    def lost(self) -> None:
+        """They are on the machine of the driver."""
+
 
 class ClusterSlots:
     """No limit: all that can run is submitted, in order, so that a cluster that grows on demand sees the demand."""
+
+    def __init__(self, address: str, connected: Callable[[], bool]) -> None:
+        self._address, self._connected = address, connected
 
     def take(self) -> Slot | None:
         """The place that the cluster's worker is."""
@@ -48,6 +58,15 @@ class ClusterSlots:
 
     def give_back(self, slot: Slot) -> None:
         """Nothing to do."""
+
+    def lost(self) -> str | None:
+        """The connection to the scheduler."""
+        if self._connected():
+            return None
+        return (
+            f"the connection to the dask scheduler at {self._address} is lost, and its runs end after a checkpoint. "
+            "With a scheduler and workers again, the same command goes on from there."
+        )
 
 
 def local_places(
