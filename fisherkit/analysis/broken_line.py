@@ -35,20 +35,22 @@ def broken_line(x: Values, y: Values, weight: Values, *, most_knots: int = MOST_
         y ~ b0 + b1 x + sum_j c_j max(x - k_j, 0),        BIC(K) = n log(squares / n) + (2 + 2 K) log n
 
     Knots are at rows: between two rows the line could rise as high as it likes. One more is added where it leaves the
-    fewest squares, then all are moved in turn, as long as BIC falls. x ascending; n rows take at most (n - 3) / 2.
+    fewest squares, then all are moved in turn, until two more in a row have not lowered BIC. x ascending; n rows take
+    at most (n - 3) / 2 knots.
     """
     scale = float(x[-1] - x[0]) or 1.0
     unit, w = (x - x[0]) / scale, weight / weight.mean()
     scatter = float((w * np.square(y - np.average(y, weights=w))).sum())
     knots: tuple[float, ...] = ()
-    squares, score = _squares(unit, y, w, knots), 0.0
-    score = _bic(squares, scatter, len(x), 0)
+    score = _bic(_squares(unit, y, w, knots), scatter, len(x), 0)
+    more = knots
     for count in range(1, min(most_knots, (len(x) - 3) // 2) + 1):
-        more = _with_another(unit, y, w, knots)
-        left = _squares(unit, y, w, more)
-        if _bic(left, scatter, len(x), count) >= score:
+        more = _with_another(unit, y, w, more)
+        found = _bic(_squares(unit, y, w, more), scatter, len(x), count)
+        if found < score:
+            knots, score = more, found
+        elif count > len(knots) + 1:
             break
-        knots, squares, score = more, left, _bic(left, scatter, len(x), count)
     places = np.array([0.0, *sorted(knots), 1.0])
     design, at_places = _design(unit, knots), _design(places, knots)
     covariance = at_places @ np.linalg.pinv(design.T @ (design * weight[:, None])) @ at_places.T

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,11 +12,11 @@ from fisherkit.analysis.intervals import mean_interval
 from fisherkit.recording import Trajectory
 
 Rows = Float64[np.ndarray, " row"]
-Statistic = Literal["mean", "median"]
+STATISTICS = ("mean", "median")
 FITTED = 0.95  # train accuracy below which an arm shows nothing about forgetting
 
 
-def final_value(trajectory: Trajectory, name: str, *, last: float = 1, statistic: Statistic = "mean") -> float:
+def final_value(trajectory: Trajectory, name: str, *, last: float = 1, statistic: str = "mean") -> float:
     """The mean or median of a series over the last epochs in which it was measured; NaN where it never was.
 
     Counted are the rows whose epoch is above e - last, where e is that of the last finite value.
@@ -27,7 +26,7 @@ def final_value(trajectory: Trajectory, name: str, *, last: float = 1, statistic
     """
     if not last > 0:
         raise ValueError(f"last must be a number of epochs above 0; got {last!r}.")
-    if statistic not in get_args(Statistic):
+    if statistic not in STATISTICS:
         raise ValueError(f"statistic must be mean or median; got {statistic!r}.")
     if name not in trajectory.series:
         raise ValueError(f"name must be one of {', '.join(sorted(trajectory.series))}; got {name!r}.")

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 
 from fisherkit.analysis.arms import Arm
-from fisherkit.analysis.comparison import Statistic, final_value
+from fisherkit.analysis.comparison import final_value
 from fisherkit.analysis.many_to_one import Layout, Table, exceeds, layout, losses
 
-StudyKind = Literal["removal", "window"]
+KINDS = ("removal", "window")
 _RESAMPLES = 999
 _ROUNDING = 1e-9  # of the largest value: less noise is none
 _NAN = float("nan")
@@ -48,7 +47,7 @@ class CriticalPeriod:
 
 @dataclass(frozen=True)
 class _Rule:
-    study: StudyKind
+    study: str
     alpha: float
     seed: int
 
@@ -57,10 +56,10 @@ def critical_period(
     arms: Sequence[Arm],
     control: Arm,
     *,
-    study: StudyKind = "removal",
+    study: str = "removal",
     name: str = "test_accuracy",
     last: float = 5,
-    statistic: Statistic = "mean",
+    statistic: str = "mean",
     level: float = 0.95,
     seed: int = 0,
 ) -> CriticalPeriod:
@@ -86,8 +85,8 @@ def critical_period(
     Raises:
         ValueError: no arms, an unknown kind of study, or a run without the series `name`.
     """
-    if study not in get_args(StudyKind):
-        raise ValueError(f"study must be one of {', '.join(get_args(StudyKind))}; got {study!r}.")
+    if study not in KINDS:
+        raise ValueError(f"study must be one of {', '.join(KINDS)}; got {study!r}.")
     placed = sorted((arm for arm in arms if np.isfinite(arm.value)), key=lambda arm: arm.value)
     if not placed:
         raise ValueError(f"arms must be at least one with a place on the axis; got {len(arms)} without.")
@@ -99,7 +98,7 @@ def critical_period(
     return replace(_found(table, kept, _Rule(study, 1 - level, seed)), left_out=left_out)
 
 
-def _table(arms: Sequence[Arm], control: Arm, name: str, last: float, statistic: Statistic) -> tuple[Table, list[Arm]]:
+def _table(arms: Sequence[Arm], control: Arm, name: str, last: float, statistic: str) -> tuple[Table, list[Arm]]:
     """Final values [seed, control and arms], of seeds that the control has, and the arms that have one of them."""
     every = [{s: final_value(run, name, last=last, statistic=statistic) for s, run in a.whole.items()} for a in arms]
     base = {s: final_value(run, name, last=last, statistic=statistic) for s, run in control.whole.items()}
@@ -140,7 +139,7 @@ def _found(table: Table, kept: Sequence[Arm], rule: _Rule) -> CriticalPeriod:
     return CriticalPeriod(verdict, _end(over, values, rule.study), float(low), float(high), fit.noise, found)
 
 
-def _verdict(over: np.ndarray, study: StudyKind) -> str:
+def _verdict(over: np.ndarray, study: str) -> str:
     along = over if study == "removal" else over[::-1]
     if not over.any():
         return "no arm loses"
@@ -151,7 +150,7 @@ def _verdict(over: np.ndarray, study: StudyKind) -> str:
     return f"ends, though not all {'longer' if study == 'removal' else 'earlier'} deficits lose"
 
 
-def _end(over: np.ndarray, values: Sequence[float], study: StudyKind) -> float:
+def _end(over: np.ndarray, values: Sequence[float], study: str) -> float:
     """The first or last arm that loses; where none does, beyond the arms on the side of no loss."""
     losing = [value for value, loses in zip(values, over, strict=True) if loses]
     if study == "removal":

@@ -17,6 +17,7 @@ class Curve:
     epoch: Values
     value: Values
     stderr: Values
+    infinite: bool = False  # somewhere, in a row that is left out
 
     def __len__(self) -> int:
         return len(self.epoch)
@@ -50,7 +51,7 @@ def curve(trajectory: Trajectory, name: str = "fisher_true", *, layer: str | Non
     trained = rows[epoch[rows] > 0]
     rows = trained if len(trained) else rows
     error = np.where(np.isfinite(stderr[rows]), stderr[rows], 0.0)
-    return Curve(epoch[rows], np.asarray(value[rows], np.float64), error)
+    return Curve(epoch[rows], np.asarray(value[rows], np.float64), error, bool(np.isinf(value).any()))
 
 
 def _columns(trajectory: Trajectory, name: str, layer: str | None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,11 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from scipy import special, stats
 
-Method = Literal["t", "bootstrap-t", "percentile", "bca"]
+METHODS = ("t", "bootstrap-t", "percentile", "bca")
 _RESAMPLES = 4999
 _ENUMERATED = 5  # values up to which all n^n resamples are taken, so that chance has no part
 _FEWEST_STUDENTIZED = 4
@@ -25,7 +24,7 @@ class Interval:
     n: int
 
 
-def mean_interval(values: Sequence[float], *, level: float = 0.95, method: Method = "t", seed: int = 0) -> Interval:
+def mean_interval(values: Sequence[float], *, level: float = 0.95, method: str = "t", seed: int = 0) -> Interval:
     """The mean of the values, one a seed, and its confidence interval.
 
         "t":            mean -+ t s / sqrt(n),  t: Student's quantile with n - 1 degrees of freedom
@@ -79,12 +78,12 @@ def _checked(values: Sequence[float], level: float, method: str) -> np.ndarray:
         raise ValueError(f"values must be finite; got {found.tolist()}. Leave out runs without a result.")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, such as 0.95; got {level!r}.")
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}.")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
     return found
 
 
-def _bounds(values: np.ndarray, level: float, method: Method, rng: np.random.Generator) -> tuple[float, float]:
+def _bounds(values: np.ndarray, level: float, method: str, rng: np.random.Generator) -> tuple[float, float]:
     count, mean = len(values), values.mean()
     error = values.std(ddof=1) / np.sqrt(count)
     if method == "t":
@@ -93,9 +92,15 @@ def _bounds(values: np.ndarray, level: float, method: Method, rng: np.random.Gen
     if method == "bootstrap-t":
         low, high = _studentized(values, level, rng)
         return mean - high * error, mean - low * error
-    found = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method=method, random_state=rng
-    ).confidence_interval
+    drawn = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=_RESAMPLES,
+        method="bca" if method == "bca" else "percentile",
+        random_state=rng,
+    )
+    found = drawn.confidence_interval
     return found.low, found.high
 
 

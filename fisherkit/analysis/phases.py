@@ -64,7 +64,7 @@ def phases(trajectory: Trajectory, name: str = "fisher_true", *, layer: str | No
 
 def _stopped(trajectory: Trajectory, found: Curve) -> str | None:
     """The verdict where no phases can be told."""
-    if exploded(trajectory):
+    if exploded(trajectory) or found.infinite:
         return "explodes"
     if not len(found):
         return "not measured"

@@ -87,7 +87,7 @@ def caption(record: StudyRecord) -> str:
     drawn = "lines with bands" if record.protocol in _ALONG_AN_AXIS else "marks with bars"
     parts = [
         f"{record.protocol}: {_data(record)}; {seeds_text(record, record.arms)}.",
-        f"Accuracies: {drawn}, {INTERVAL} (none where one seed has finished);"
+        f"Accuracies: {drawn}, {INTERVAL} (none where one seed has finished, or all agree);"
         f" final: {record.attributes.get('final_rule', 'end of the run')}.",
     ]
     if has_trace(record):
