@@ -49,7 +49,9 @@ def test_done_wrong_usage_bad_name_bad_file_and_in_use(tmp_path):
     assert call("track", "--no-such-option")[0] == 2
     status, text = call(*ARGUMENTS, "--out", str(tmp_path / "a run"))
     assert (status, "the last part of --out must be 1 to 100 letters" in text) == (64, True)
-    status, text = call("study", "removal", "--name", "../x", "--arms", "0", "--seeds", "1", "--out", str(tmp_path / "s"))
+    status, text = call(
+        "study", "removal", "--name", "../x", "--arms", "0", "--seeds", "1", "--out", str(tmp_path / "s")
+    )
     assert (status, "got '../x'" in text) == (64, True)
     assert not (tmp_path / "x").exists()
     (tmp_path / "run.h5").write_bytes(b"hello")

@@ -74,6 +74,8 @@ def numerics(device: torch.device | str = "cpu") -> dict[str, Any]:
         found["cuda"] = torch.version.cuda
         found["cudnn"] = torch.backends.cudnn.version()
         found["matmul_precision"] = torch.get_float32_matmul_precision()
+        convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        found["convolution_precision"] = convolutions.fp32_precision  # TF32, unless the caller has switched it off
     return found
 
 

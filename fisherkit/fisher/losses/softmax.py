@@ -49,7 +49,10 @@ def propagated_given(z: Tensor, eps: Tensor) -> Tensor:
 
 def drawn_given(z: Tensor, uniforms: Tensor) -> Tensor:
     """Classes [...] drawn from softmax(z) by inverting the cumulative distribution at uniform numbers [...]."""
-    cumulative = torch.softmax(z, -1).cumsum(-1)
+    p = torch.softmax(z, -1)
+    # torch has no deterministic cumsum for a GPU, and refuses it where only deterministic algorithms may run
+    on_cpu = p.is_cuda and torch.are_deterministic_algorithms_enabled()
+    cumulative = p.cpu().cumsum(-1).to(p.device) if on_cpu else p.cumsum(-1)
     y = torch.searchsorted(cumulative, uniforms[..., None] * cumulative[..., -1:], right=True)
     return y.squeeze(-1).clamp_max(z.shape[-1] - 1)
 
