@@ -38,7 +38,13 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+EPILOG = (
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 64 bad name, 65 bad file, 75 folder in use, 130 or 143 stopped by a "
+    "signal; the same command goes on."
+)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fisherkit")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def fisherkit(debug: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from fisherkit_cli import failure
+from fisherkit_cli.main import EPILOG
 from fisherkit_cli.progress import Progress
 from runs import ARGUMENTS
 from test_cli_runs import call, report
@@ -41,6 +42,7 @@ def test_every_error_has_a_status_and_a_line(error: Exception, status: int, text
 def test_the_table_names_every_status_and_no_other():
     named = {int(number) for number in re.findall(r"^\| ([0-9]+) \|", TABLE.read_text(), re.MULTILINE)}
     here = {failure.FAILURE, failure.USAGE, failure.BAD_NAME, failure.BAD_DATA, failure.IN_USE, failure.INTERRUPTED}
+    assert {int(number) for number in re.findall(r"[0-9]+", EPILOG)} == named
     assert named == {0, 128 + signal.SIGTERM, *here} == {0, 1, 2, 64, 65, 75, 130, 143}
 
 

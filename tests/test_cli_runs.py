@@ -38,11 +38,11 @@ def test_help_does_not_import_torch_and_lists_every_command():
     code += "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("track", "measure", "plot", "show", "verify", "data"):
+    for name in ("track", "measure", "study", "plot", "show", "verify", "doctor", "data"):
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("name", ["track", "measure", "plot", "show", "verify", "data"])
+@pytest.mark.parametrize("name", ["track", "measure", "study", "plot", "show", "verify", "doctor", "data"])
 def test_every_command_has_help(name: str):
     status, text = call(name, "--help")
     assert status == 0
