@@ -1,6 +1,5 @@
 """What `show` says of a run: the file, and the folder that it goes on in."""
 
-import os
 import re
 import shlex
 import socket
@@ -123,6 +122,8 @@ def run_state(trajectory: "Trajectory") -> str:
 
 def last_writer(folder: Path) -> str:
     """Who wrote in the folder last, and whether that process is still there; without touching the lock."""
+    from fisherkit.storage import alive
+
     try:
         text = (folder / ".lock").read_bytes()[:200].decode(errors="replace").strip()
     except OSError:
@@ -132,17 +133,7 @@ def last_writer(folder: Path) -> str:
         return text
     if found["host"] != socket.gethostname():
         return f"{text}; whether it still runs can only be told there"
-    return f"{text}; it {'still runs' if _alive(int(found['pid'])) else 'has ended'}"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+    return f"{text}; it {'still runs' if alive(int(found['pid'])) else 'has ended'}"
 
 
 def _file_lines(file: Path, trajectory: "Trajectory") -> list[str]:

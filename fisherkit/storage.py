@@ -133,12 +133,13 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes of this host that were killed while they wrote."""
     for path in folder.iterdir():
         match = _LEFTOVER.fullmatch(path.name)
-        if match and match["host"] == _host_tag() and not _alive(int(match["pid"])):
+        if match and match["host"] == _host_tag() and not alive(int(match["pid"])):
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

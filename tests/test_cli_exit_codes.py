@@ -77,14 +77,15 @@ def test_stopped_by_a_signal(tmp_path, monkeypatch, number: signal.Signals):
 
 
 NAMES = {
-    "empty": "", "dots": "..", "dot": ".", "hidden": ".git", "path": "a/b", "up": "a..b", "last dot": "a.", "space": "a b",
-    "long": "a" * 101, "option": "-a", "letters": "ä", "control": "a\n", "device": "CON", "device.": "nul.txt", "\\": "a\\b",
-}  # fmt: skip
+    **{"empty": "", "dots": "..", "dot": ".", "hidden": ".git", "path": "a/b", "up": "a..b", "last dot": "a."},
+    **{"space": "a b", "long": "a" * 101, "option": "-a", "letters": "ä", "control": "a\n", "backslash": "a\\b"},
+    **{"device": "CON", "device with an ending": "nul.txt"},
+}
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_names_that_no_folder_may_have(tmp_path, name: str):
-    with pytest.raises(BadName, match="^name must "):
+    with pytest.raises(BadName, match=r"^name must "):
         check_name(name, "name")
     with pytest.raises(BadName):
         folder_named(tmp_path, name, "name")
