@@ -17,6 +17,7 @@ import torch
 
 from fisherkit.conditions import Conditions
 from fisherkit.images import ImageSet
+from fisherkit.notices import OnceAMinute
 from fisherkit.recording import Trajectory
 from fisherkit.recording.tracker import FisherTracker
 from fisherkit.storage import lock
@@ -127,7 +128,6 @@ class Run:
         self.cadence = Cadence.parse(specification.every)
         self.training = _training(specification, self.conditions, train, test)
         self.numerics = numerics(specification.device)
-        self.epochs: list[dict[str, Any]] = []
         self.clock = _Clock()
         self.keep = frozenset(keep)
         self.branch: Branch | None = None
@@ -137,7 +137,7 @@ class Run:
             self.training.model,
             probe_sets(specification, self.training.train_images, self.training.test_images),
             empirical=specification.batchnorm == "eval",  # data labels have no meaning for joint batches
-            attributes={**facts, **self._facts(), "schedule": self.epochs, "finished": False},
+            attributes={**facts, **self._facts(), "schedule": [], **_so_far(saved), "finished": False},
             rows=saved,
             accept_different_numerics=accept_different_numerics,
             notice=observer.notice,
@@ -146,6 +146,7 @@ class Run:
         )
         self.resumed_at = None if saved is None else self.training.step
         self._last_checkpoint, self._checkpoint_cost = time.monotonic(), 0.0
+        self._full = OnceAMinute(observer.notice)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -209,13 +210,13 @@ class Run:
         ends = self.training.epoch == self.specification.epochs or (report is not None and report.skipped_epochs > 0)
         due = self.cadence.due(step=step.step, finished_epochs=done) or ends
         if report is not None:
-            self.epochs.append(epoch_record(report))
-            self.tracker.file.update_attributes(schedule=self.epochs)
+            self.tracker.file.extend_attribute("schedule", [epoch_record(report)])
             spectrum = ends or (report.epoch + 1) % self.specification.spectrum_every == 0
             self._record(float(report.epoch + 1), measure=due, spectrum=spectrum, report=report)
             self.observer.epoch_ended(self, report)
             self._keep()
-            if time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE:
+            wait_s = max(self._checkpoint_cost / CHECKPOINT_SHARE, self.tracker.file.pause_s)
+            if time.monotonic() - self._last_checkpoint >= wait_s:
                 self.checkpoint()
         elif due:
             self._record(step.epoch + step.step_in_epoch / step.steps_in_epoch, measure=True)
@@ -265,7 +266,7 @@ class Run:
         try:
             save(contents(state, rows, numerics=self.numerics, elapsed_s=self.clock.elapsed_s))
         except OSError as error:
-            self.observer.notice(f"checkpoint not written: {error}. Training goes on; it is tried again.")
+            self._full(f"{error.filename} could not be written ({error.strerror}). Training goes on; it is tried again.")
 
     def _restore(
         self, branch: tuple[Path, int] | None, images: dict[str, str], accept_different_numerics: bool
@@ -284,9 +285,13 @@ class Run:
             return None
         self.training.load_state_dict(found.training)
         self.clock.before_s = found.elapsed_s
-        self.epochs = list(found.rows.attributes["schedule"])
         self.branch = found.branch
         return found.rows
+
+
+def _so_far(rows: Trajectory | None) -> dict[str, Any]:
+    """The schedule of the epochs before this session."""
+    return {} if rows is None else {"schedule": rows.attributes["schedule"]}
 
 
 def _training(specification: RunSpecification, conditions: Conditions, train: ImageSet, test: ImageSet) -> Training:
