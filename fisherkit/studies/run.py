@@ -266,7 +266,8 @@ class Run:
         try:
             save(contents(state, rows, numerics=self.numerics, elapsed_s=self.clock.elapsed_s))
         except OSError as error:
-            self._full(f"{error.filename} could not be written ({error.strerror}). Training goes on; it is tried again.")
+            what = f"{error.filename} could not be written ({error.strerror})"
+            self._full(f"{what}. Training goes on, and it is tried again.")
 
     def _restore(
         self, branch: tuple[Path, int] | None, images: dict[str, str], accept_different_numerics: bool
