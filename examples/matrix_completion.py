@@ -173,6 +173,7 @@ def draw_panel(axes: Axes, title: str, outcomes: dict[str, Outcome]) -> None:
     if all(outcome.setting == replace(SUBSET, depth=outcome.setting.depth) for outcome in outcomes.values()):
         for colour, values in enumerate(PUBLISHED.values()):
             axes.plot(np.array(ENDS) / 1000, values, "x", color=f"C{colour}", ms=5)
+        axes.plot([], [], "kx", ms=5, label="published, one seed")
     axes.set_xscale("symlog", linthresh=1)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set(xlabel="deficit removed at t0 (1,000 steps)", ylabel="final error", ylim=(0, None))
@@ -183,7 +184,7 @@ def draw_panel(axes: Axes, title: str, outcomes: dict[str, Outcome]) -> None:
 def draw(path: Path, panels: dict[str, dict[str, Outcome]]) -> None:
     rows = (len(panels) + 2) // 3
     with style():
-        figure = new_figure(11, 3.3 * rows)
+        figure = new_figure(10, 3.1 * rows)
         axes = figure.subplots(rows, 3, squeeze=False).ravel()
         for place, (title, outcomes) in zip(axes, panels.items(), strict=False):
             draw_panel(place, title, outcomes)
