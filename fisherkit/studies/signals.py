@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass
 class StopRequest:
@@ -17,39 +19,55 @@ class StopRequest:
     signal: int | None = None
 
 
+_in_progress: list[StopRequest] = []
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Catch SIGINT and SIGTERM while the context lasts; also where a shell started the process ignoring them.
 
-    Outside the main thread Python cannot install handlers: the request then stays empty.
+    The first of either kind is noted; from then on both end the process. Outside the main thread Python cannot install
+    handlers: the request then stays empty.
     """
     request = StopRequest()
 
     def handle(number: int, _: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
         request.signal = number
-        signal.signal(number, signal.SIG_DFL)
 
     try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in _SIGNALS}
     except ValueError:
         yield request
         return
+    _in_progress.append(request)
     try:
         yield request
     finally:
+        _in_progress.remove(request)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not one of Python's
 
 
 def stop_with_parent() -> None:
-    """Send this process SIGTERM when its standard input, a pipe that its parent holds, closes: the parent has died.
+    """Stop this process as SIGTERM does when its standard input, a pipe that its parent holds, closes: it has died.
 
-    It holds for kill -9 of the parent too, and on every system.
+    It holds for kill -9 of the parent too, and on every system. A signal that comes as well, such as that of a batch
+    system which ends all processes of a job, is no second one.
     """
 
     def wait() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        _ask_to_stop()
 
     threading.Thread(target=wait, name="stop with parent", daemon=True).start()
+
+
+def _ask_to_stop() -> None:
+    requests = tuple(_in_progress)
+    for request in requests:
+        request.signal = request.signal or signal.SIGTERM
+    if not requests:
+        os.kill(os.getpid(), signal.SIGTERM)

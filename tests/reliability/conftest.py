@@ -1,6 +1,6 @@
 """The proofs of docs/reliability.md: each counts what it tried, in a short form by default and in full with --full.
 
-    pytest tests/reliability --full     # hours; prints the table of docs/reliability.md at the end
+pytest tests/reliability --full     # hours; prints the table of docs/reliability.md at the end
 """
 
 from collections.abc import Callable
