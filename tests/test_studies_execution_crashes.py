@@ -17,6 +17,7 @@ from studies_to_run import Events, log, results, starts, trained, unit
 
 from fisherkit.studies.execution import (
     ClusterSlots,
+    Ending,
     ExecutorChoice,
     LocalSlots,
     Slot,
@@ -93,7 +94,7 @@ class Once(Events):
             self.before = [pid(found) for found in held]
             kill(*self.victims(self.units))
         elif self.before and not all(map(alive, self.before)):
-            let_go(self.units)
+            let_go(held)
 
 
 def run(units, folder: Path, place: Workplace, victims):
@@ -150,17 +151,8 @@ def test_the_driver_is_killed_and_started_again(tmp_path, undisturbed):
     finished, failed = ["finished", 1, ""], ["failed", 1, "fisherkit: lr must be positive; got -1."]
     assert endings == dict(trunk=finished, branch=finished, alone=finished, poison=failed)
     assert [starts(found) for found in units[:3]] == [2, 1, 2]
+    assert log(units[0]).count("Stopped") == 1  # with the driver, after a checkpoint, not in the middle of an epoch
     check(units, undisturbed)
-
-
-def test_runs_end_with_a_killed_driver(tmp_path):
-    units = [unit(tmp_path, "a", epochs=6, every=100, hold=3)]
-    (tmp_path / "units").write_bytes(pickle.dumps(units))
-    with driver(tmp_path, "local:1") as process:
-        wait_until(lambda: process.poll() is not None or waits(units[0]))
-    wait_until(lambda: not alive(pid(units[0])))
-    assert "Stopped" in log(units[0])  # after a checkpoint, not in the middle
-    assert [path.name[:7] for path in Path(units[0].folder).glob("ckpt-*.pt")] == ["ckpt-4-"]
 
 
 # dask
@@ -228,10 +220,20 @@ def test_the_driver_of_a_cluster_is_killed_and_started_again(cluster, tmp_path, 
     check(units, undisturbed)
 
 
-def test_a_worker_of_a_local_dask_cluster_is_killed(tmp_path, undisturbed):
+def test_the_worker_of_a_local_dask_cluster_is_killed(tmp_path, undisturbed):
     pytest.importorskip("distributed", reason="needs dask")
-    units = study(tmp_path)
-    with open_workplace(ExecutorChoice.parse("dask"), device="cpu", threads=1) as place:
-        run(units, tmp_path, place, lambda units: [worker(units[0])])
-    assert starts(units[0]) == 2
-    check(units, undisturbed)
+    alone = study(tmp_path)[2]
+    with open_workplace(ExecutorChoice("dask", slots=1), device="cpu", threads=1) as place:
+        observer = Once([alone, None, alone], lambda units: [worker(alone)])
+        execution = execute(
+            [alone],
+            place.executor,
+            slots=place.slots,
+            folder=tmp_path,
+            observer=observer,
+            command=stand_in_run.COMMAND,
+        )
+    assert execution.outcomes["alone"].ending is Ending.FINISHED
+    assert starts(alone) == 2
+    assert trained(alone) == dict.fromkeys(range(1, 7), 1)
+    assert results([alone])["alone"].equals(undisturbed["alone"], ignore=("configuration",))
