@@ -1,7 +1,10 @@
 """`fisherkit` commands in processes forked from one that has imported torch: real ones to kill, that start at once."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +26,8 @@ DEADLINE_S = 120.0
 
 
 class Step(NamedTuple):
-    """An optimiser step that has ended, and when (`time.monotonic`, which all processes share)."""
+    """An optimiser step that has ended (or: the run goes on after it), and when, in `time.monotonic`, which is one
+    clock for all processes."""
 
     number: int
     time_s: float
@@ -31,7 +35,7 @@ class Step(NamedTuple):
 
 @dataclass
 class Forked:
-    """A command that runs, or has ended; `steps` are those that it has told of so far."""
+    """A command that runs, or has ended; `steps` are those it has told of: where it goes on, then the next ones."""
 
     process: multiprocessing.process.BaseProcess
     pipe: Connection
@@ -43,7 +47,7 @@ class Forked:
         return self.process.pid
 
     def wait_for_step(self, number: int) -> bool:
-        """Until that step has ended; False where the process ends before."""
+        """Until that step has ended, or the run has begun after it; False where the process ends before."""
         while not self.steps or self.steps[-1].number < number:
             if not self._receive(DEADLINE_S):
                 return False
@@ -56,6 +60,10 @@ class Forked:
         self.process.join(DEADLINE_S)
         assert self.process.exitcode is not None, f"still runs: {self.text()}"
         return self.process.exitcode
+
+    def ends_first(self, other: "Forked") -> bool:
+        """Wait until one of the two has ended; whether this one has."""
+        return self.process.sentinel in multiprocessing.connection.wait([self.process.sentinel, other.process.sentinel])
 
     def _receive(self, timeout_s: float) -> bool:
         assert self.pipe.poll(timeout_s), f"nothing came for {timeout_s:.0f} s: {self.text()}"
@@ -88,17 +96,26 @@ def forked(*arguments: str, output: Path, prepare: Callable[..., None] | None = 
         receiver.close()
 
 
-def checkpoint_often(share: float) -> None:
-    """To prepare a command: checkpoints may take that share of the run's time."""
-    from fisherkit.studies import run
-
-    run.CHECKPOINT_SHARE = share
+def command(*arguments: str) -> subprocess.Popen[str]:
+    """`fisherkit ARGUMENTS` from scratch, as a shell starts it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    python = [sys.executable, "-m", "fisherkit_cli"]
+    return subprocess.Popen(
+        [*python, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _command(arguments, output: Path, sender: Connection, prepare, given) -> None:
     from fisherkit_cli import main, progress
 
+    if prepare is not None:
+        prepare(*given)
+
     class Telling(progress.Progress):
+        def started(self, run, *, resumed_at) -> None:
+            sender.send((resumed_at or 0, time.monotonic()))
+            super().started(run, resumed_at=resumed_at)
+
         def stepped(self, run, step) -> None:
             sender.send((step.step, time.monotonic()))
             super().stepped(run, step)
@@ -108,6 +125,35 @@ def _command(arguments, output: Path, sender: Connection, prepare, given) -> Non
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.argv = ["fisherkit", *arguments]
-    if prepare is not None:
-        prepare(*given)
     main.main()
+
+
+# to prepare a forked command
+
+
+def checkpoint_often(share: float) -> None:
+    """Checkpoints may take that share of the run's time."""
+    from fisherkit.studies import run
+
+    run.CHECKPOINT_SHARE = share
+
+
+def publish_always() -> None:
+    """The run file is published after every row, and a checkpoint at every epoch."""
+    from fisherkit.recording import writer
+
+    writer._LARGEST_SHARE = 1e9
+    checkpoint_often(1e9)
+
+
+def ignore_signals() -> None:
+    """As a shell starts what is to run in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def hang() -> None:
+    """Every step takes an hour."""
+    from fisherkit_cli import progress
+
+    progress.Progress.stepped = lambda *_: time.sleep(3600)

@@ -1,103 +1,26 @@
 """kill -9 of `track` at random steps of training: the same command goes on to the bytes of the uninterrupted run."""
 
-import dataclasses
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from forked_runs import checkpoint_often, forked
-from runs import small
-from torch import Tensor
+from forked_runs import checkpoint_often, command, forked
+from whole_runs import Whole, saved_step, whole_run
 
 import fisherkit
-from fisherkit.recording import Trajectory, from_bytes, to_bytes
-from fisherkit.training import newest_checkpoint
 
 SETTINGS = [(1, 0), (1, 2), (2, 0), (2, 2)]  # threads, windows of the data fraction
 FRACTIONS = ("0.5:0-2", "0.8:3-5")
 KILLS_A_RUN = 3
 
 
-def timeless(trajectory: Trajectory) -> bytes:
-    """The run file, had it taken no time."""
-    series = {**trajectory.series, "elapsed_s": np.zeros(len(trajectory))}
-    return to_bytes(dataclasses.replace(trajectory, series=series))
-
-
-def bits(value, place: str = "") -> dict[str, object]:
-    """Every tensor and number of a state, by place; tensors as bytes. Not the times."""
-    if isinstance(value, dict):
-        inner = [bits(part, f"{place}/{name}") for name, part in value.items() if name != "elapsed_s"]
-        return {name: found for part in inner for name, found in part.items()}
-    if isinstance(value, Tensor):
-        return {place: (str(value.dtype), tuple(value.shape), value.numpy().tobytes())}
-    return {place: value}
-
-
-@dataclasses.dataclass(frozen=True)
-class Whole:
-    """The uninterrupted run: its command, its bytes, and what was done to training when."""
-
-    arguments: tuple[str, ...]
-    file: bytes
-    state: dict[str, object]
-    schedule: list[dict]
-    step_s: float
-    start_s: float
-
-    def moment(self, step: int) -> tuple[str, str]:
-        """Of the step after so many: whether under a deficit, and whether before the event."""
-        epoch = next(number for number, found in enumerate(self.schedule) if found["step"] > step)
-        after = any(found["events"] for found in self.schedule[: epoch + 1])
-        return ("deficit on" if self.schedule[epoch]["deficits"] else "off", "after the event" if after else "before")
-
-    def differences(self, folder: Path) -> list[str]:
-        """Of the run in a folder, from this one."""
-        found = result(folder)
-        return [
-            name for name, same in (("run.h5", found[0] == self.file), ("weights", found[1] == self.state)) if not same
-        ]
-
-
-def result(folder: Path) -> tuple[bytes, dict[str, object]]:
-    """The file and the last checkpoint of a run, both without times."""
-    saved = newest_checkpoint(folder).contents
-    rows = from_bytes(saved.pop("rows").numpy().tobytes())
-    return timeless(fisherkit.read(folder / "run.h5")), {**bits(saved), "rows": timeless(rows)}
-
-
-def whole_run(folder: Path, threads: int, windows: int) -> Whole:
-    folder.mkdir()
-    specification = small(
-        epochs=6,
-        deficit=("blur:0-2", "noise:4-5"),
-        event=("shrink_perturb(0.5,0.1):3",),
-        fraction=FRACTIONS[:windows],
-        threads=threads,
-    )
-    (folder / "run.json").write_text(specification.model_dump_json())
-    arguments = ("track", "--specification", str(folder / "run.json"))
-    began = time.monotonic()
-    with forked(*arguments, "--out", str(folder / "whole"), output=folder / "log") as run:
-        assert run.end() == 0, run.text()
-    file, state = result(folder / "whole")
-    schedule = fisherkit.read(folder / "whole" / "run.h5").attributes["schedule"]
-    first, last = run.steps[0], run.steps[-1]
-    step_s = (last.time_s - first.time_s) / (last.number - first.number)
-    return Whole(arguments, file, state, schedule, step_s, start_s=first.time_s - began)
-
-
 def kill_once(whole: Whole, folder: Path, rng: random.Random) -> int | None:
     """Start, and kill -9 after a step drawn at random of those left, or before the first; None: it was too quick."""
-    saved = max((int(path.name.split("-")[1]) for path in folder.glob("ckpt-*.pt")), default=0)
-    target = rng.randint(saved, whole.schedule[-1]["step"] - 1)
+    saved = saved_step(folder)
+    target = rng.randint(saved, whole.steps - 1)
     often = rng.choice([0.03, 1e9])  # checkpoints as usual, or at every epoch
     out = ("--out", str(folder))
     with forked(
@@ -113,16 +36,10 @@ def kill_once(whole: Whole, folder: Path, rng: random.Random) -> int | None:
     return None if status == 0 else run.steps[-1].number if run.steps else saved
 
 
-def finish(whole: Whole, folder: Path) -> list[str]:
-    with forked(*whole.arguments, "--out", str(folder), output=folder.with_suffix(".log")) as run:
-        assert run.end() == 0, run.text()
-    return whole.differences(folder)
-
-
 @pytest.mark.parametrize(("threads", "windows"), SETTINGS, ids=str)
 def test_killed_at_random_steps_a_run_goes_on_to_the_same_bytes(tmp_path, count, publish, threads: int, windows: int):
     goal, rng = count(short=3, full=50), random.Random(f"{threads} {windows}")
-    whole = whole_run(tmp_path / "whole", threads, windows)
+    whole = whole_run(tmp_path / "whole", threads=threads, fraction=FRACTIONS[:windows])
     kills: list[tuple[str, str]] = []
     different, runs = [], 0
     while len(kills) < goal:
@@ -132,7 +49,7 @@ def test_killed_at_random_steps_a_run_goes_on_to_the_same_bytes(tmp_path, count,
             if step is None:
                 break
             kills.append(whole.moment(step))
-        different += finish(whole, folder)
+        different += whole.finish(folder)
         runs += 1
     counts = Counter(word for moment in kills for word in moment)
     publish(
@@ -145,28 +62,29 @@ def test_killed_at_random_steps_a_run_goes_on_to_the_same_bytes(tmp_path, count,
 
 
 def test_the_command_killed_at_random_instants_goes_on_to_the_same_bytes(tmp_path, count, publish):
-    goal, rng, environment = count(short=1, full=20), random.Random(1), {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = whole_run(tmp_path / "whole", 1, 2)
+    goal, rng = count(short=1, full=20), random.Random(1)
+    whole = whole_run(tmp_path / "whole", fraction=FRACTIONS)
     killed, runs, different = 0, 0, []
-    longest_s = 3.0
     while killed < goal:
-        folder, finished, before = tmp_path / f"run{runs}", False, killed
-        command = [sys.executable, "-m", "fisherkit_cli", *whole.arguments, "--out", str(folder)]
-        while not finished:
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            wait_s = rng.uniform(0.3, longest_s) if killed - before < KILLS_A_RUN and killed < goal else None
-            try:
-                process.wait(wait_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                killed += 1
-            _, error = process.communicate()
-            assert process.returncode in (0, -signal.SIGKILL), error.decode()
-            finished = process.returncode == 0
-        different += whole.differences(folder)
+        folder = tmp_path / f"run{runs}"
+        for _ in range(min(KILLS_A_RUN, goal - killed)):
+            killed += kill_command(whole, folder, rng)
+        different += whole.finish(folder)
         runs += 1
     publish(
         "3 kill -9 of the command `fisherkit track` at random instants",
         f"{killed} kills of {runs} runs: {len(different)} files or weights differ",
     )
     assert different == []
+
+
+def kill_command(whole: Whole, folder: Path, rng: random.Random) -> bool:
+    """Start the command, and kill -9 it at some time; False: it was too quick."""
+    with command(*whole.arguments, "--out", str(folder)) as process:
+        if rng.random() < 0.75:
+            process.stdout.readline()  # training begins; otherwise it is killed while it starts
+        time.sleep(rng.uniform(0, whole.steps * whole.step_s))
+        process.kill()
+        _, error = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), error
+    return process.returncode != 0
