@@ -61,7 +61,7 @@ class StudyProgress(ExecutionObserver):
         """Say how; on the screen only what did not go well."""
         self._say_started(outcome.unit)
         text = f"{self._name(outcome.unit)}: {outcome.ending.value}"
-        if outcome.ending is Ending.FINISHED:
+        if outcome.ending not in (Ending.FAILED, Ending.EXPLODED):
             self._say(text)
             return
         why = f": {outcome.text.removeprefix('fisherkit: ')}" if outcome.ending is Ending.FAILED else ""
