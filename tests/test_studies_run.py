@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from runs import ARGUMENTS, small
+from stopping import StopsAfter
 
 import fisherkit
 from fisherkit.errors import RunRefused, UnreadableFile
@@ -39,18 +40,6 @@ def weights(folder):
     from fisherkit.training import newest_checkpoint
 
     return newest_checkpoint(folder).contents["training"]["model"]
-
-
-class StopsAfter(Observer):
-    """Asks the run to stop after some optimiser steps of this session, as a signal does."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stepped(self, run, step) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_the_file_holds_what_a_paper_needs(whole):

@@ -1,24 +1,17 @@
 """A training goes on to the same bits from any step, and refuses a state that is not its own."""
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from resumable import MIDDLE, assert_same_state, start, states_and_end, through_file
+from torch import nn
 from training_cases import assert_same_weights, conv_net, dropout_net, image_set, linear_net, numbers, training
 
-from fisherkit.training import Training, deterministic
+from fisherkit.training import deterministic
 from fisherkit.training.state import PARTS
 
-EVERYTHING = {
-    "deficits": ["blur(2):0-2", "noise:1-2", "permute"],
-    "augment": ["crop+flip"],
-    "weight_decay": ["0.01:1-"],
-    "fraction": ["0.9:0-1"],
-    "events": ["shrink_perturb(0.5,0.2):1", "lr_restart:1", "lr_scale(0.5):1"],
-}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd"},
     "sgd-bf16-refresh": {"optimizer": "sgd", "precision": "bf16", "refresh_batchnorm": True},
@@ -32,28 +25,6 @@ def _deterministic() -> Iterator[None]:
         yield
 
 
-def start(model_seed: int = 0, **options: Any) -> Training:
-    return training(dropout_net, conditions=EVERYTHING, model_seed=model_seed, **options)
-
-
-def through_file(state: dict[str, Any]) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
-    return loaded
-
-
-def states_and_end(**options: Any) -> tuple[list[dict[str, Any]], Training, list[Any]]:
-    """The state before the first step and after every step, the finished training, and its reports."""
-    made = start(**options)
-    states, reports = [through_file(made.state_dict())], []
-    for step in made.steps():
-        states.append(through_file(made.state_dict()))
-        reports += [step.report] if step.report is not None else []
-    return states, made, reports
-
-
 @pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_resuming_at_every_step_ends_in_the_same_bits(options: dict[str, Any]) -> None:
     states, end, reports = states_and_end(**options)
@@ -65,25 +36,6 @@ def test_resuming_at_every_step_ends_in_the_same_bits(options: dict[str, Any]) -
         assert list(map(numbers, rest)) == list(map(numbers, reports[state["epoch"] :]))
         assert_same_weights(resumed.model, end.model)
         assert_same_state(resumed.state_dict(), end.state_dict())
-
-
-def assert_same_state(state: Any, other: Any, place: str = "state") -> None:
-    if isinstance(state, dict):
-        assert state.keys() == other.keys(), place
-        for key in state.keys() - {"elapsed_s"}:
-            assert_same_state(state[key], other[key], f"{place}[{key!r}]")
-    elif isinstance(state, Tensor):
-        assert torch.equal(state, other), place
-    else:
-        assert state == other, place
-
-
-def is_same_state(state: Any, other: Any) -> bool:
-    try:
-        assert_same_state(state, other)
-    except AssertionError:
-        return False
-    return True
 
 
 def test_elapsed_time_goes_on() -> None:
@@ -116,68 +68,6 @@ def test_loading_into_a_running_training_takes_it_back() -> None:
     made.load_state_dict(state)
     list(iterator)
     assert_same_weights(made.model, states_and_end()[1].model)
-
-
-# each part matters
-
-MIDDLE = 8  # steps: in the middle of the second epoch
-
-
-def blanked(part: str, state: dict[str, Any]) -> dict[str, Any]:
-    """The state with a part as it would be had nobody saved it."""
-    blanks: dict[str, Any] = {
-        "model": start(model_seed=99).state_dict()["model"],
-        "optimizer": {},
-        "epoch": 0,
-        "step": 0,
-        "step_in_epoch": 0,
-        "losses": torch.zeros_like(state["losses"]),
-        "correct": torch.zeros_like(state["correct"]),
-        "optimizer_name": "",
-        "seed": 1,
-        "batch_size": 1,
-        "train_images": "",
-        "conditions": {},
-    }
-    if part == "step_in_epoch":
-        state = {**state, "losses": state["losses"][:0], "correct": state["correct"][:0]}
-    return {**state, part: blanks[part]}
-
-
-REFUSED = ("epoch", "optimizer_name", "seed", "batch_size", "train_images", "conditions")
-
-
-@pytest.mark.parametrize("part", REFUSED)
-def test_a_part_of_another_course_is_refused(part: str) -> None:
-    states, _, _ = states_and_end()
-    with pytest.raises(ValueError, match=part.removesuffix("_name")):
-        start().load_state_dict(blanked(part, states[MIDDLE]))
-
-
-@pytest.mark.parametrize("part", sorted(PARTS.keys() - {"elapsed_s", *REFUSED}))
-def test_a_part_that_was_not_saved_changes_the_result(part: str) -> None:
-    states, end, reports = states_and_end()
-    resumed = start()
-    resumed.load_state_dict(blanked(part, states[MIDDLE]))
-    rest = list(resumed.epochs())
-    end_differs = not is_same_state(resumed.state_dict(), end.state_dict())
-    assert end_differs or list(map(numbers, rest)) != list(map(numbers, reports[1:]))
-
-
-def test_every_tensor_of_model_and_optimizer_matters() -> None:
-    states, end, _ = states_and_end()
-    model_names = list(states[MIDDLE]["model"])
-    places = [("model", name) for name in model_names]
-    places += [(index, part) for index, parts in states[MIDDLE]["optimizer"].items() for part in parts]
-    assert len(places) == len(model_names) + 6
-    for outer, inner in places:
-        state = through_file(states[MIDDLE])
-        holder = state["model"] if outer == "model" else state["optimizer"][outer]
-        holder[inner] = holder[inner] + 1
-        resumed = start()
-        resumed.load_state_dict(state)
-        list(resumed.steps())
-        assert not is_same_state(resumed.state_dict(), end.state_dict())
 
 
 @pytest.mark.parametrize("part", PARTS)

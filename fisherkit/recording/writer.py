@@ -159,7 +159,8 @@ class RunFile:
             if error is None:
                 return
             if self._clock.monotonic() >= give_up_at:
-                raise error
+                problem = f"{error.strerror} for the last rows. Make room; a run goes on from its last checkpoint"
+                raise OSError(error.errno, problem, str(self.path)) from error
             self._clock.sleep(1.0)
 
     @property

@@ -28,6 +28,9 @@ class Beginning:
     branch: Branch | None = None
 
 
+_PARTS = {"training": dict, "rows": Tensor, "numerics": dict, "elapsed_s": float}  # of a run's checkpoint
+
+
 def contents(training: dict[str, Any], rows: bytes, *, numerics: dict[str, Any], elapsed_s: float) -> dict[str, Any]:
     """What a checkpoint of a run holds: the training, the rows recorded so far, what their bits depend on."""
     image = torch.from_numpy(np.frombuffer(rows, dtype=np.uint8).copy())
@@ -57,6 +60,7 @@ def beginning(
     if found is not None:
         for text in found.notices:
             notice(text)
+        _check_parts(found, folder)
         _check_numerics(found, folder, numerics, accept=accept_different_numerics)
         return _read(found, folder)
     if branch is None:
@@ -66,6 +70,7 @@ def beginning(
     if kept is None:
         there = ", ".join(map(str, kept_epochs(parent))) or "none"
         raise RunRefused(f"branch_epoch must be one that {parent} holds a kept checkpoint of ({there}); got {epoch}.")
+    _check_parts(kept, parent)
     differing = differing_numerics(kept.contents["numerics"], numerics)
     if differing and not accept_different_numerics:
         notice(
@@ -80,6 +85,18 @@ def beginning(
     return dataclasses.replace(start, branch=same)
 
 
+def _check_parts(found: FoundCheckpoint, folder: Path) -> None:
+    wrong = [name for name, kind in _PARTS.items() if not isinstance(found.contents.get(name), kind)]
+    if wrong:
+        raise UnreadableFile(
+            _described(found, folder), f"not a checkpoint of a run: it has no {', '.join(wrong)}. Move it away."
+        )
+
+
+def _described(found: FoundCheckpoint, folder: Path) -> Path:
+    return folder / f"checkpoint of step {found.step}"
+
+
 def _check_numerics(found: FoundCheckpoint, folder: Path, numerics: dict[str, Any], *, accept: bool) -> None:
     differing = differing_numerics(found.contents["numerics"], numerics)
     if differing and not accept:
@@ -92,7 +109,7 @@ def _check_numerics(found: FoundCheckpoint, folder: Path, numerics: dict[str, An
 def _read(found: FoundCheckpoint, folder: Path) -> Beginning:
     saved = found.contents
     rows: Tensor = saved["rows"]
-    trajectory = from_bytes(rows.numpy().tobytes(), folder / f"checkpoint of step {found.step}")
+    trajectory = from_bytes(rows.numpy().tobytes(), _described(found, folder))
     return Beginning(saved["training"], trajectory, float(saved["elapsed_s"]))
 
 
