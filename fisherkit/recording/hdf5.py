@@ -243,7 +243,8 @@ def _open(data: bytes) -> h5py.File:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fapl_core(backing_store=False)
     access.set_file_image(data)
-    return h5py.File(h5py.h5f.open(b"run file in memory", h5py.h5f.ACC_RDONLY, fapl=access))
+    # a name of its own: HDF5 takes two open files of one name for the same file
+    return h5py.File(h5py.h5f.open(uuid.uuid4().hex.encode(), h5py.h5f.ACC_RDONLY, fapl=access))
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,9 +22,6 @@ LOCK_WAIT_S, LOOK_EVERY_S = 60.0, 1.0
 IN_USE_STATUS = 75  # EX_TEMPFAIL
 _STOPPED_STATUS = {128 + number: number for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)}
 _LAST_LINES, _LAST_BYTES = 12, 4000
-# HDF5 takes two files in memory for one while both are open under one name, as `read` opens all: a thread would be
-# given the run of another. To be deleted once each is opened under a name of its own.
-_READING = threading.Lock()
 
 
 def run_unit(
@@ -79,8 +75,7 @@ def state_on_disk(unit: Unit) -> Ending | None:
     The file must be of this very run: one of another is left to the run's process, which refuses it with the reason.
     """
     try:
-        with _READING:
-            attributes = read(Path(unit.folder) / "run.h5").attributes
+        attributes = read(Path(unit.folder) / "run.h5").attributes
         recorded = RunSpecification.model_validate(attributes.get("configuration"))
     except (OSError, UnreadableFile, ValueError):
         return None
