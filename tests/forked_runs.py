@@ -132,17 +132,16 @@ def _command(arguments, output: Path, sender: Connection, prepare, given) -> Non
 
 
 def checkpoint_often(share: float) -> None:
-    """Checkpoints may take that share of the run's time."""
+    """Checkpoints, and the publications that go before them, may take that share of the run's time."""
+    from fisherkit.recording import writer
     from fisherkit.studies import run
 
     run.CHECKPOINT_SHARE = share
+    writer._LARGEST_SHARE = max(share, writer._LARGEST_SHARE)
 
 
 def publish_always() -> None:
     """The run file is published after every row, and a checkpoint at every epoch."""
-    from fisherkit.recording import writer
-
-    writer._LARGEST_SHARE = 1e9
     checkpoint_often(1e9)
 
 
