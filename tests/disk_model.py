@@ -121,9 +121,11 @@ class Disk:
         """Make it below an empty folder; what is in a folder that is not there is lost."""
         for name, file in sorted(self.names.items()):
             path = folder / name
+            if not path.parent.is_dir():
+                continue
             if file == FOLDER:
                 path.mkdir()
-            elif path.parent.is_dir():
+            else:
                 path.write_bytes(self.contents.get(file, b""))
 
 
