@@ -1,5 +1,6 @@
 """The uninterrupted run that an interrupted one must equal, byte for byte, times aside."""
 
+import bisect
 import dataclasses
 import time
 from pathlib import Path
@@ -59,7 +60,8 @@ class Whole:
 
     def moment(self, step: int) -> tuple[str, str]:
         """Of the step after so many: whether under a deficit, and whether before the event."""
-        epoch = next(number for number, found in enumerate(self.schedule) if found["step"] > step)
+        ends = [found["step"] for found in self.schedule]
+        epoch = min(bisect.bisect_right(ends, step), len(ends) - 1)  # the last one, also after its last step
         after = any(found["events"] for found in self.schedule[: epoch + 1])
         return ("deficit on" if self.schedule[epoch]["deficits"] else "off", "after the event" if after else "before")
 

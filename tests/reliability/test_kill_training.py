@@ -46,9 +46,10 @@ def test_killed_at_random_steps_a_run_goes_on_to_the_same_bytes(tmp_path, count,
         folder = tmp_path / f"run{runs}"
         for _ in range(min(KILLS_A_RUN, goal - len(kills))):
             step = kill_once(whole, folder, rng)
-            if step is None:
+            if step is not None:
+                kills.append(whole.moment(step))
+            if step is None or saved_step(folder) == whole.steps:
                 break
-            kills.append(whole.moment(step))
         different += whole.finish(folder)
         runs += 1
     counts = Counter(word for moment in kills for word in moment)

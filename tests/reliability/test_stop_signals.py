@@ -15,6 +15,7 @@ import fisherkit
 
 KINDS = (signal.SIGINT, signal.SIGTERM)
 SIGNALS_A_RUN = 6
+LATE = "came after the last step"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def stop_once(whole: Whole, folder: Path, rng: random.Random) -> str:
     if second is not None and status == -second:
         return "ended at once by the second"
     if is_finished(folder):
-        return "came after the last step"
+        return LATE
     if status != 128 + number or "nothing is lost" not in text or "Traceback" in text:
         return f"wrong: exit status {status} after signal {number} and {second}: {text}"
     return "stopped" if steps <= 1 else f"wrong: {steps} steps after the signal"
@@ -61,11 +62,11 @@ def test_a_signal_at_any_time_stops_the_run_within_a_step(whole, tmp_path, count
     goal, rng = count(short=8, full=600), random.Random(0)
     endings: Counter[str] = Counter()
     different, runs = [], 0
-    while endings.total() - endings["came after the last step"] < goal:
+    while endings.total() - endings[LATE] < goal:
         folder = tmp_path / f"run{runs}"
-        for _ in range(min(SIGNALS_A_RUN, goal - endings.total() + endings["came after the last step"])):
+        for _ in range(min(SIGNALS_A_RUN, goal - endings.total() + endings[LATE])):
             endings[stop_once(whole, folder, rng)] += 1
-            if is_finished(folder):
+            if saved_step(folder) == whole.steps:
                 break
         different += whole.finish(folder)
         runs += 1
@@ -126,7 +127,7 @@ def test_the_command_stopped_at_random_instants(whole, tmp_path, count, publish)
         assert process.returncode in right, f"{process.returncode} after {kind}: {out} {error}"
         assert "Traceback" not in error
         endings["finished" if finished else process.returncode] += 1
-        if finished or number % SIGNALS_A_RUN == 0 or number == goal - 1:
+        if saved_step(folder) == whole.steps or number % SIGNALS_A_RUN == 0 or number == goal - 1:
             different += whole.finish(folder)
             folder = tmp_path / f"run{number + 1}"
     publish(
