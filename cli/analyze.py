@@ -43,6 +43,7 @@ def analyze(
     fisherkit analyze studies/removal --arm "blur until epoch 40"
     """
     from fisherkit.analysis.layers import analyse_layers, csv_rows
+    from fisherkit.recording import holds_study
 
     from .analysis_study import say_study, study_csv
     from .analysis_text import layers_text
@@ -77,16 +78,6 @@ def files_of(path: Path) -> list[Path]:
             f"got {str(path)!r}."
         )
     return found
-
-
-def holds_study(file: Path) -> bool:
-    """Whether the file is that of a study; a file that is neither raises as all readers do."""
-    from fisherkit.recording.hdf5 import ForeignFile, attribute
-    from fisherkit.recording.layout import STUDY_CONTENT
-
-    foreign = ForeignFile(file, "run file")
-    with foreign.opened(foreign.read_bytes(RUN)) as opened:
-        return attribute(opened, "content") == STUDY_CONTENT
 
 
 def read_record(file: Path) -> "StudyRecord":

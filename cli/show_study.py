@@ -18,23 +18,15 @@ _LABEL = 40
 
 def is_study(path: Path) -> bool:
     """Whether that is a study file, the folder of a study, or one that holds studies."""
+    from fisherkit.recording import holds_study
+
     if path.is_dir():
         return any((path / name).is_file() for name in (PLAN, STUDY)) or _holds_studies(path)
-    return path.is_file() and _holds_study(path)
+    return path.is_file() and holds_study(path)
 
 
 def _holds_studies(folder: Path) -> bool:
     return (folder / RUNS).is_dir() and not (folder / "run.h5").is_file()
-
-
-def _holds_study(file: Path) -> bool:
-    """Whether the file says that it is a study; a damaged one raises as all readers do."""
-    from fisherkit.recording.hdf5 import ForeignFile, attribute
-    from fisherkit.recording.layout import STUDY_CONTENT
-
-    foreign = ForeignFile(file, "run file")
-    with foreign.opened(foreign.read_bytes("run.h5")) as opened:
-        return attribute(opened, "content") == STUDY_CONTENT
 
 
 def study_lines(path: Path) -> list[str]:

@@ -79,7 +79,7 @@ _NAMES: dict[tuple[str, str], Any] = {
 }
 
 
-class _DataUnpickler(pickle._Unpickler):
+class DataUnpickler(pickle._Unpickler):
     """The standard unpickler with most of its instructions taken away."""
 
     def __init__(self, data: bytes, *, steps: int) -> None:
@@ -87,11 +87,13 @@ class _DataUnpickler(pickle._Unpickler):
         self.steps_left = steps
 
     def find_class(self, module: str, name: str) -> Any:
+        """What stands for the name."""
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it asks for {module[:60]}.{name[:60]}, which no CIFAR file needs")
         return _NAMES[module, name]
 
     def load_build(self) -> None:
+        """Take the state of an array."""
         state = self.stack.pop()  # type: ignore[attr-defined]
         target = self.stack[-1]  # type: ignore[attr-defined]
         if not isinstance(target, PickledArray | _PickledDtype):
@@ -99,23 +101,30 @@ class _DataUnpickler(pickle._Unpickler):
         target.state = state
 
     def load_setitem(self) -> None:
+        """Take one item of a dictionary."""
         value = self.stack.pop()  # type: ignore[attr-defined]
         key = self.stack.pop()  # type: ignore[attr-defined]
         self._store([key, value])
 
     def load_setitems(self) -> None:
+        """Take several items of a dictionary."""
         self._store(self.pop_mark())  # type: ignore[attr-defined]
 
     def _store(self, items: list[Any]) -> None:
         target = self.stack[-1]  # type: ignore[attr-defined]
         # plain keys only: the hash of nested tuples can take for ever
-        if type(target) is not dict or not all(isinstance(key, str | bytes) for key in items[::2]):
+        if type(target) is not dict or not all(map(self._is_key, items[::2])):
             raise pickle.UnpicklingError("a dictionary has a key that is not text")
         target.update(zip(items[::2], items[1::2], strict=True))
 
+    def _is_key(self, key: Any) -> bool:
+        return isinstance(key, str | bytes)
 
-def _counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
-    def step(unpickler: _DataUnpickler) -> None:
+
+def counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The instruction, which then takes one of the unpickler's steps."""
+
+    def step(unpickler: DataUnpickler) -> None:
         unpickler.steps_left -= 1
         if unpickler.steps_left < 0:
             raise pickle.UnpicklingError("it has more parts than an official file")
@@ -125,12 +134,12 @@ def _counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 _OWN = {
-    "BUILD": _DataUnpickler.load_build,
-    "SETITEM": _DataUnpickler.load_setitem,
-    "SETITEMS": _DataUnpickler.load_setitems,
+    "BUILD": DataUnpickler.load_build,
+    "SETITEM": DataUnpickler.load_setitem,
+    "SETITEMS": DataUnpickler.load_setitems,
 }
-_DataUnpickler.dispatch = {
-    _CODES[name]: _counted(_OWN.get(name, pickle._Unpickler.dispatch[_CODES[name]])) for name in _INSTRUCTIONS
+DataUnpickler.dispatch = {
+    _CODES[name]: counted(_OWN.get(name, pickle._Unpickler.dispatch[_CODES[name]])) for name in _INSTRUCTIONS
 }
 
 
@@ -141,7 +150,7 @@ def load_data(data: bytes, *, steps: int) -> dict[str, Any]:
         ValueError: It holds anything else, uses a forbidden name or instruction, or is damaged.
     """
     try:
-        value = _DataUnpickler(data, steps=steps).load()
+        value = DataUnpickler(data, steps=steps).load()
     except KeyError as error:
         raise ValueError(f"it uses an instruction or a value that no CIFAR file needs ({error})") from error
     except pickle.UnpicklingError as error:

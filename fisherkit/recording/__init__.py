@@ -6,7 +6,7 @@ from fisherkit.recording.image import to_bytes
 from fisherkit.recording.layout import SCHEMA_VERSION
 from fisherkit.recording.reader import from_bytes, read
 from fisherkit.recording.study import ArmRecord, RunRecord, StudyRecord
-from fisherkit.recording.study_file import read_study, study_to_bytes
+from fisherkit.recording.study_file import holds_study, read_study, study_to_bytes
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.recording.writer import RunFile
 
@@ -22,6 +22,7 @@ __all__ = [
     "StudyRecord",
     "Trajectory",
     "from_bytes",
+    "holds_study",
     "read",
     "read_study",
     "study_to_bytes",

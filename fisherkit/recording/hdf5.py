@@ -135,9 +135,14 @@ class ForeignFile:
         """The file in these bytes; whatever goes wrong within is an UnreadableFile."""
         if not data.startswith(_SIGNATURE):
             raise self.foreign("it is not HDF5")
+        with self.guarded(), _open(data) as file:
+            yield file
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Whatever goes wrong within is an UnreadableFile."""
         try:
-            with _open(data) as file:
-                yield file
+            yield
         except DAMAGE as error:
             raise self.damaged(error, remedy="Use a copy of it, if there is one.") from error
 
@@ -217,11 +222,6 @@ def attribute(file: h5py.File, name: str) -> str | int | float | None:
         return value.decode()
     plain: str | int | float = value if isinstance(value, str) else value.item()
     return plain
-
-
-def attributes(file: h5py.File) -> dict[str, str | int | float]:
-    """All attributes that are scalar texts or numbers."""
-    return {name: value for name in file.attrs if (value := attribute(file, name)) is not None}
 
 
 def is_text(dataset: h5py.Dataset) -> bool:

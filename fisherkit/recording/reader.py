@@ -1,6 +1,7 @@
 """Reading a run file that anybody may have made: its structure is checked before any of its data is read.
 
-`from_bytes` is a function of bytes alone, so that a caller can hand it to a child process with limits.
+`read` leaves the HDF5 to a child process with limits (`fisherkit.recording.isolated`): no file can crash, hang or fill
+the process that asks. `from_bytes` reads in this process bytes that are known to be fisherkit's own.
 """
 
 from pathlib import Path
@@ -10,7 +11,8 @@ import h5py
 import numpy as np
 
 from fisherkit.errors import UnreadableFile
-from fisherkit.recording import hdf5, layout
+from fisherkit.recording import hdf5, isolated, layout
+from fisherkit.recording.extracted import Extracted, TextBudget
 from fisherkit.recording.hdf5 import ForeignFile
 from fisherkit.recording.trajectory import Trajectory
 
@@ -25,11 +27,23 @@ def read(path: str | Path) -> Trajectory:
         UnreadableFile: It is not a run file, is damaged, or needs a newer fisherkit; says which.
     """
     path = Path(path)
-    return from_bytes(ForeignFile(path, "run file").read_bytes("run.h5"), path)
+    data = ForeignFile(path, "run file").read_bytes("run.h5")
+    return _trajectory(isolated.extract("run", data, path), path)
 
 
 def from_bytes(data: bytes, path: str | Path = "<memory>") -> Trajectory:
-    """The trajectory in the bytes of a run file; `path` is what errors call it.
+    """The trajectory in the bytes of a run file, read in this process; `path` is what errors call it.
+
+    For bytes that come from fisherkit: a file made to crash the HDF5 library would crash this process.
+
+    Raises:
+        UnreadableFile: As `read`.
+    """
+    return _trajectory(extract(data, path), path)
+
+
+def extract(data: bytes, path: str | Path) -> Extracted:
+    """What a run file holds, its structure checked before.
 
     Raises:
         UnreadableFile: As `read`.
@@ -40,7 +54,9 @@ def from_bytes(data: bytes, path: str | Path = "<memory>") -> Trajectory:
             raise foreign.foreign("it holds a whole study; read it with fisherkit.read_study")
         foreign.check_schema(file, layout.SCHEMA_VERSION)
         foreign.check_claim(_Structure(file, foreign).check(), data)
-        return _read_trajectory(file, foreign)
+        budget = TextBudget()
+        numbers = {name: foreign.read_array(file, name, lambda d: d[()]) for name in file if name != "layer"}
+        return Extracted(numbers, {"layer": foreign.read_array(file, "layer", budget.texts)}, budget.attributes(file))
 
 
 class _Structure:
@@ -92,19 +108,18 @@ def _dtype(name: str, axes: int) -> np.dtype[Any]:
     return layout.series_dtype(name) if axes == 1 else np.dtype("<f8")
 
 
-def _read_trajectory(file: h5py.File, foreign: ForeignFile) -> Trajectory:
-    arrays = {name: foreign.read_array(file, name, lambda d: d[()]) for name in file if name != "layer"}
-    del arrays["time"]
-    layers = tuple(foreign.read_array(file, "layer", lambda d: d.asstr()[()].tolist()))
-    encoded = hdf5.attributes(file)
-    attributes = layout.decode_attributes(encoded)
-    parameters = arrays.pop("parameters")
-    if layout.digest(layers, parameters, arrays, attributes) != encoded.get("sha256"):
-        raise UnreadableFile(foreign.path, "is damaged: its checksum does not fit its contents. Use a copy, if any.")
-    return Trajectory(
-        layers=layers,
-        parameters=parameters,
-        variables={name: array for name, array in arrays.items() if array.ndim == 2},
-        series={name: array for name, array in arrays.items() if array.ndim == 1},
-        attributes=attributes,
-    )
+def _trajectory(found: Extracted, path: str | Path) -> Trajectory:
+    """The trajectory of these values, if their checksum is right."""
+    with ForeignFile(path, "run file").guarded():
+        arrays = {name: array for name, array in found.numbers.items() if name not in ("time", "parameters")}
+        layers, parameters = tuple(found.texts["layer"].tolist()), found.numbers["parameters"]
+        attributes = layout.decode_attributes(found.attributes)
+        if layout.digest(layers, parameters, arrays, attributes) != found.attributes.get("sha256"):
+            raise UnreadableFile(path, "is damaged: its checksum does not fit its contents. Use a copy, if any.")
+        return Trajectory(
+            layers=layers,
+            parameters=parameters,
+            variables={name: array for name, array in arrays.items() if array.ndim == 2},
+            series={name: array for name, array in arrays.items() if array.ndim == 1},
+            attributes=attributes,
+        )

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 
 from fisherkit.errors import UnreadableFile
-from fisherkit.recording import hdf5, layout
+from fisherkit.recording import hdf5, isolated, layout
+from fisherkit.recording.extracted import Extracted, TextBudget
 from fisherkit.recording.hdf5 import ForeignFile
 from fisherkit.recording.study import StudyRecord
 from fisherkit.recording.study_arrays import (
@@ -31,7 +32,6 @@ from fisherkit.recording.study_arrays import (
 _COORDINATES = "epoch step value group control"
 _OWN = ("protocol", "axis", "options", "content")
 _MOST_DATASETS, _MOST_LABELS, _MOST_CELLS = 2_000, 100_000, 20_000
-_MOST_TEXT = 2**26  # letters of all texts together: one text of a file may stand in many places
 
 
 def study_to_bytes(study: StudyRecord) -> bytes:
@@ -97,11 +97,23 @@ def read_study(path: str | Path) -> StudyRecord:
         UnreadableFile: It is not a study file, is damaged, or needs a newer fisherkit; says which.
     """
     path = Path(path)
-    return study_from_bytes(ForeignFile(path, "study file").read_bytes("study.h5"), path)
+    data = ForeignFile(path, "study file").read_bytes("study.h5")
+    return _study(isolated.extract("study", data, path), path)
 
 
 def study_from_bytes(data: bytes, path: str | Path = "<memory>") -> StudyRecord:
-    """The study in the bytes of a study file; `path` is what errors call it.
+    """The study in the bytes of a study file, read in this process; `path` is what errors call it.
+
+    For bytes that come from fisherkit, as with `fisherkit.recording.from_bytes`.
+
+    Raises:
+        UnreadableFile: As `read_study`.
+    """
+    return _study(extract(data, path), path)
+
+
+def extract(data: bytes, path: str | Path) -> Extracted:
+    """What a study file holds, its structure checked before.
 
     Raises:
         UnreadableFile: As `read_study`.
@@ -112,7 +124,27 @@ def study_from_bytes(data: bytes, path: str | Path = "<memory>") -> StudyRecord:
         if hdf5.attribute(file, "content") != layout.STUDY_CONTENT:
             raise foreign.foreign("it holds no study. A single run is read with fisherkit.read")
         foreign.check_claim(_Structure(file, foreign).check(), data)
-        return _read(file, foreign)
+        budget = TextBudget()
+        texts = {name: foreign.read_array(file, name, budget.texts) for name in ("arm", "layer", *TEXTS)}
+        numbers = {name: foreign.read_array(file, name, lambda d: d[()]) for name in file if name not in texts}
+        return Extracted(numbers, texts, budget.attributes(file))
+
+
+def holds_study(path: str | Path) -> bool:
+    """Whether a file says that it is that of a study, else it should be that of a run.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UnreadableFile: It is not HDF5, or is damaged.
+    """
+    data = ForeignFile(path, "run file").read_bytes("run.h5")
+    return isolated.extract("content", data, path).attributes["content"] == layout.STUDY_CONTENT
+
+
+def extract_content(data: bytes, path: str | Path) -> Extracted:
+    """What the file says it holds; nothing for a run."""
+    with ForeignFile(path, "run file").opened(data) as file:
+        return Extracted({}, {}, {"content": hdf5.attribute(file, "content") or ""})
 
 
 class _Structure:
@@ -156,39 +188,20 @@ class _Structure:
         return 0 if name == "time" else claim
 
 
-def _read(file: h5py.File, foreign: ForeignFile) -> StudyRecord:
-    budget = _Budget()
-    texts = {name: foreign.read_array(file, name, budget.texts) for name in ("arm", "layer", *TEXTS)}
-    numbers = {name: foreign.read_array(file, name, lambda d: d[()]) for name in file if name not in (*AXES, *TEXTS)}
-    seeds = tuple(foreign.read_array(file, "seed", lambda d: d[()].tolist()))
-    arms, layers = (tuple(texts.pop(axis).tolist()) for axis in ("arm", "layer"))
-    arrays = StudyArrays(arms, seeds, layers, texts, numbers)
-    encoded = hdf5.attributes(file)
-    attributes = layout.decode_attributes(encoded)
-    if _digest(arrays, attributes) != encoded.get("sha256"):
-        raise UnreadableFile(foreign.path, "is damaged: its checksum does not fit its contents. Use a copy, if any.")
-    return StudyRecord(
-        protocol=attributes["protocol"],
-        axis=attributes["axis"],
-        arms=from_arrays(arrays),
-        options=attributes["options"],
-        attributes={name: value for name, value in attributes.items() if name not in _OWN},
-    )
-
-
-class _Budget:
-    """Reads texts one by one until all together are too long."""
-
-    def __init__(self) -> None:
-        self.left = _MOST_TEXT
-
-    def texts(self, dataset: h5py.Dataset) -> np.ndarray:
-        """The texts of an array, as str."""
-        found = np.empty(dataset.shape, dtype=object)
-        plain = dataset.asstr()
-        for place in np.ndindex(*dataset.shape):
-            found[place] = plain[place]
-            self.left -= len(found[place])
-            if self.left < 0:
-                raise ValueError(f"more than {_MOST_TEXT:,} letters of text")
-        return found
+def _study(found: Extracted, path: str | Path) -> StudyRecord:
+    """The study of these values, if their checksum is right."""
+    with ForeignFile(path, "study file").guarded():
+        texts = {name: array for name, array in found.texts.items() if name in TEXTS}
+        numbers = {name: array for name, array in found.numbers.items() if name not in AXES}
+        arms, layers = (tuple(found.texts[axis].tolist()) for axis in ("arm", "layer"))
+        arrays = StudyArrays(arms, tuple(found.numbers["seed"].tolist()), layers, texts, numbers)
+        attributes = layout.decode_attributes(found.attributes)
+        if _digest(arrays, attributes) != found.attributes.get("sha256"):
+            raise UnreadableFile(path, "is damaged: its checksum does not fit its contents. Use a copy, if any.")
+        return StudyRecord(
+            protocol=attributes["protocol"],
+            axis=attributes["axis"],
+            arms=from_arrays(arrays),
+            options=attributes["options"],
+            attributes={name: value for name, value in attributes.items() if name not in _OWN},
+        )
