@@ -30,6 +30,12 @@ def test_the_files_are_those_that_were_stored(name: str) -> None:
     assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == CHECKSUMS[name]
 
 
+def test_a_run_whose_numbers_are_compressed_is_read_to_the_same() -> None:
+    """As all of them were in the first weeks of schema 1."""
+    compressed = read(DATA / "run-schema-1-deflated.h5")
+    assert compressed.differences(read(DATA / "run-schema-1.h5"), ignore=()) == []
+
+
 def test_there_is_one_of_every_schema() -> None:
     """A new schema needs a stored file: tests/data/make_stored_files.py writes it."""
     names = {f"run-schema-{version}.h5" for version in RUNS} | {f"study-schema-{version}.h5" for version in STUDIES}
