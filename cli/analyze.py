@@ -124,6 +124,7 @@ def by_configuration(runs: "list[tuple[Path, Trajectory]]", *, control: bool = F
     for place, (file, run) in enumerate(runs):
         configuration = dict(run.attributes.get("configuration") or {})
         seed = configuration.pop("seed", place)
+        seed = seed if isinstance(seed, int) else place
         key = json.dumps(configuration, sort_keys=True) if configuration else str(file)
         other = groups.setdefault(key, {}).setdefault(seed, (file, run))
         if other[0] != file:

@@ -21,20 +21,35 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
     """Use a TOML file's values as defaults of the options."""
     if path is None:
         return None
-    import tomllib
+    from fisherkit.toml_file import read_toml
 
     try:
-        values = tomllib.loads(Path(path).read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{path} is not a TOML file: {error}") from error
-    known = {parameter.name for parameter in context.command.params}
-    unknown = sorted(set(values) - known)
+        values = read_toml(Path(path))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    known = {parameter.name or "": parameter for parameter in context.command.params if parameter.name != "config"}
+    unknown = sorted(set(values) - set(known))
     if unknown:
         raise click.BadParameter(
-            f"{path}: unknown options {', '.join(unknown)}; the options are {', '.join(sorted(filter(None, known)))}."
+            f"{path}: unknown options {', '.join(unknown)}; the options are {', '.join(sorted(known))}."
         )
+    for name, value in values.items():
+        _check_value(context, known[name], value, path)
     context.default_map = {**(context.default_map or {}), **values}
     return path
+
+
+def _check_value(context: click.Context, parameter: click.Parameter, value: Any, path: str) -> None:
+    """Refuse a value that the option would not take, naming the file."""
+    several = isinstance(value, list)
+    parts = value if several else [value]
+    if several != parameter.multiple or not all(isinstance(part, str | int | float) for part in parts):
+        kind = "a list of values" if parameter.multiple else "one value"
+        raise click.BadParameter(f"{path}: {parameter.name} must be {kind}; got {value!r}.")
+    try:
+        parameter.process_value(context, value)
+    except (click.BadParameter, OverflowError) as error:  # infinity as a whole number
+        raise click.BadParameter(f"{path}: {parameter.name}: {error}") from error
 
 
 def _repeated(command: Any) -> Any:

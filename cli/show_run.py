@@ -146,7 +146,7 @@ def _file_lines(file: Path, trajectory: "Trajectory") -> list[str]:
     epochs = trajectory.series["epoch"]
     until = f", epochs {epochs[0]:g} to {epochs[-1]:g}" if len(epochs) else ""
     of = f" of {configuration['epochs']}" if until and "epochs" in configuration else ""
-    engines = list((attributes.get("engines") or {}).values())
+    engines = [str(engine) for engine in (attributes.get("engines") or {}).values()]
     counted = ", ".join(f"{engines.count(engine)} by {engine}" for engine in sorted(set(engines)))
     deficits = ", ".join(window_text(window) for window in attributes.get("deficit_windows") or []) or "none"
     spectrum = attributes.get("spectrum")
@@ -196,4 +196,6 @@ def _spectrum(facts: dict[str, Any], trajectory: "Trajectory") -> str:
 def _probes(probes: Any) -> str:
     if not isinstance(probes, dict):
         return "probe unknown"
-    return "probe " + ", ".join(f"{name} ({probe.get('images')} images)" for name, probe in probes.items())
+    return "probe " + ", ".join(
+        f"{name} ({probe.get('images')} images)" for name, probe in probes.items() if isinstance(probe, dict)
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import resolve_device
 from .processes import refuse_several
 from .run_options import for_specify, given_options, run_options
 
@@ -116,7 +117,9 @@ def _specification(context: click.Context, file: Path | None, options: dict[str,
         given = ", ".join(f"--{name.replace('_', '-')}" for name in given_options(context, options))
         if given:
             raise click.UsageError(f"--specification is the whole run: {given} must not be given beside it.")
-        return read_specification(file)
+        chosen = read_specification(file)
+        resolve_device(chosen.device)
+        return chosen
     if options["epochs"] is None and options["clean_epochs"] is None:
         options = {**options, "clean_epochs": 20}
     return specify(**for_specify(options))

@@ -1,10 +1,7 @@
 """The restricted unpickler: data come out, nothing is executed, time and memory stay bounded."""
 
-import os
 import pickle
-import struct
 import tracemalloc
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import small_releases as small
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reliability import hostile_pickles as corpus
 
 from fisherkit.errors import UnreadableFile
 from fisherkit.images import cifar, pickles
@@ -42,33 +40,15 @@ def test_numpy_1_names_are_known() -> None:
     assert np.array_equal(load_data(data, steps=1000)["data"].as_uint8(), IMAGES)
 
 
-class Calls:
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return self.function, self.arguments
-
-
 @pytest.mark.parametrize(
-    ("function", "arguments", "name"),
-    [
-        pytest.param(os.system, ("touch {path}",), "posix.system", id="os.system"),
-        pytest.param(eval, ("open({path!r}, 'w')",), "builtins.eval", id="eval"),
-        pytest.param(open, ("{path}", "w"), "io.open", id="open"),
-        pytest.param(getattr, ("abc", "upper"), "builtins.getattr", id="getattr"),
-        pytest.param(np.fromfile, ("/etc/passwd",), "numpy.fromfile", id="numpy.fromfile"),
-        pytest.param(np.load, ("/etc/passwd",), "numpy.load", id="numpy.load"),
-        pytest.param(OrderedDict, (), "collections.OrderedDict", id="OrderedDict"),
-    ],
+    ("function", "arguments", "name"), [pytest.param(*rest, id=name) for name, *rest in corpus.CALLS]
 )
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_calls_are_refused_and_not_made(
     function: Any, arguments: tuple[str, ...], name: str, protocol: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "made"
-    hostile = Calls(function, *(argument.format(path=str(path)) for argument in arguments))
-    data = pickle.dumps({b"data": IMAGES.reshape(4, -1), b"labels": hostile}, protocol=protocol)
+    data = corpus.calling(function, arguments, str(path), protocol=protocol)
     with pytest.raises(
         UnreadableFile, match="some/test_batch: it is not a readable CIFAR pickle: it asks for"
     ) as caught:
@@ -79,50 +59,13 @@ def test_calls_are_refused_and_not_made(
     assert not path.exists()
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        pytest.param(b"cos\nsystem\n(S'true'\ntR.", "asks for os.system", id="protocol 0"),
-        pytest.param(b"(S'true'\nios\nsystem\n.", "instruction", id="INST"),
-        pytest.param(b"\x80\x02\x8c\x05posix\x8c\x06system\x93.", "asks for posix.system", id="STACK_GLOBAL"),
-        pytest.param(b"\x80\x02cnumpy\ndtype\n)\x81.", "instruction", id="NEWOBJ"),
-        pytest.param(b"\x80\x02\x82\x01.", "instruction", id="extension registry"),
-        pytest.param(b"\x80\x02U\x01aQ.", "instruction", id="persistent id"),
-        pytest.param(b"\x80\x02X\x05\x00\x00\x00hello.", "it holds a str, not a dictionary", id="text"),
-        pytest.param(b"\x80\x02].", "it holds a list, not a dictionary", id="list"),
-        pytest.param(b"\x80\x02}(K\x01K\x02u.", "key that is not text", id="number as key"),
-        pytest.param(b"\x80\x02}))K\x02s.", "key that is not text|damaged", id="tuple as key"),
-        pytest.param(b"\x80\x02c_codecs\nencode\n}U\x01aK\x01sb.", "sets attributes", id="attributes of a function"),
-        pytest.param(b"\x80\x02cnumpy\ndtype\n}U\x01aK\x01sb.", "sets attributes", id="attributes of a class"),
-        pytest.param(b"\x80\x04c_codecs\nencode\n\x8c\x02ab\x8c\x03rot\x86R.", "encodes something other", id="codec"),
-        pytest.param(b"\x80\x02}h\x05s.", "Memo value not found", id="unknown memo"),
-        pytest.param(b"\x80\x09.", "damaged|protocol", id="protocol 9"),
-        pytest.param(b"", "damaged or cut off", id="empty"),
-        pytest.param(b"\x80\x02}", "damaged or cut off", id="no end"),
-        pytest.param(b"\x80\x02e.", "damaged or cut off", id="empty stack"),
-    ],
-)
+@pytest.mark.parametrize(("data", "message"), [pytest.param(*rest, id=name) for name, *rest in corpus.NOT_DATA])
 def test_everything_but_data_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_data(data, steps=1000)
 
 
-def nested_keys() -> bytes:
-    """A dictionary whose key is a tuple of tuples: hashing it would take 2 ** 200 steps."""
-    return b"\x80\x02}K\x01\x85" + b"q\x00h\x00\x86" * 200 + b"K\x02s."
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        pytest.param(nested_keys(), "key that is not text", id="tuple that takes for ever to hash"),
-        pytest.param(b"\x80\x02}r" + struct.pack("<I", 2**32 - 1) + b".", None, id="memo index of 4 billion"),
-        pytest.param(b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"a.", "damaged", id="2 ** 62 bytes claimed"),
-        pytest.param(b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"}.", None, id="frame of 2 ** 62 bytes"),
-        pytest.param(b"\x80\x02" + b"]" * 1_000_000 + b".", "more parts than an official file", id="a million lists"),
-        pytest.param(b"\x80\x02" + b"]" + b"]a" * 400 + b".", "holds a list", id="nested lists"),
-    ],
-)
+@pytest.mark.parametrize(("data", "message"), [pytest.param(*rest, id=name) for name, *rest in corpus.PICKLE_BOMBS])
 def test_time_and_memory_stay_bounded(data: bytes, message: str | None) -> None:
     tracemalloc.start()
     try:

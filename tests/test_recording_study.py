@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 import pytest
 import study_records
+from reliability.corpus_hdf5 import change_name
+from reliability.hdf5_studies import STUDY_CHANGES
 from study_records import arm, removal, run, trajectory
 
 import fisherkit
@@ -208,9 +210,7 @@ def test_wrong_values_are_refused():
         object.__setattr__(wrong, name, value)
     with pytest.raises(ValueError, match=r"state must be one of finished, exploded, .*; got 'done'"):
         untyped(wrong)
-    with pytest.raises(
-        ValueError, match=r"trajectory must be given .*; finished, got none"
-    ):
+    with pytest.raises(ValueError, match=r"trajectory must be given .*; finished, got none"):
         RunRecord("a", {}, "finished")
     with pytest.raises(ValueError, match=r"trajectory must be given .*; failed, got one"):
         RunRecord("a", {}, "failed", trajectory=trajectory(2))
@@ -236,63 +236,8 @@ def copy(path, tmp_path):
     return shutil.copy(path, tmp_path / "study.h5")
 
 
-def newer(file):
-    file.attrs["schema_version"] = 2
-    file.attrs["fisherkit_version"] = "9.1"
-
-
-def changed_number(file):
-    file["final_test_accuracy"][0, 0] += 0.1
-
-
-def changed_text(file):
-    file["message"][1, 2] = "it was fine"
-
-
-def changed_attribute(file):
-    file.attrs["protocol"] = "window"
-
-
-def missing(file):
-    del file["state"]
-
-
-def fixed_length(file):
-    del file["group"]
-    file["group"] = np.array([b"x"] * 3)
-
-
-def other_shape(file):
-    file["lr"] = np.zeros((3, 4, 5))
-
-
-def single_precision(file):
-    file["lr"] = np.zeros((3, 4, 13), np.float32)
-
-
-def soft_link(file):
-    file["lr"] = h5py.SoftLink("/epoch")
-
-
-def one_axis_more(file):
-    file["lr"] = np.zeros((3, 4, 13, 20, 1))
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (newer, r"has schema 2; fisherkit .* reads up to 1. It needs fisherkit 9.1 or newer"),
-        (changed_number, "its checksum does not fit its contents"),
-        (changed_text, "its checksum does not fit its contents"),
-        (changed_attribute, "its checksum does not fit its contents"),
-        (missing, "is not a study file of fisherkit: it holds no state"),
-        (fixed_length, "study.h5, group: .* labels that are not text"),
-        (other_shape, r"study.h5, lr: .* the shape \(3, 4, 5\)"),
-        (single_precision, "study.h5, lr: .* the type float32"),
-        (soft_link, "study.h5, lr: .* a link to another place"),
-        (one_axis_more, r"study.h5, lr: .* the shape"),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else "refused",
+    ("change", "message"), [pytest.param(change, says, id=change_name(change)) for change, says in STUDY_CHANGES]
 )
 def test_refuses_what_is_not_whole(copy, change, message):
     with h5py.File(copy, "r+") as file:

@@ -85,7 +85,11 @@ class _Form:
             if option not in self.options:
                 raise self._unknown_option(name, option)
             arguments[option] = self.options[option](text, f"{option} of {name}")
-        return self.build(**arguments)
+        try:
+            return self.build(**arguments)
+        except (RuntimeError, TypeError, MemoryError, OverflowError) as error:  # torch's, for sizes that cannot be had
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise ValueError(f"width or options of {name} must make a model that can be had: {reason}") from error
 
     def _unknown_option(self, name: str, option: str) -> ValueError:
         if not self.options:

@@ -10,7 +10,7 @@ from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.images import ImageSet
 from fisherkit.recording import Trajectory, read
 from fisherkit.storage import atomic_write
-from fisherkit.studies.specification import RunSpecification
+from fisherkit.studies.specification import RunSpecification, check_choices
 
 
 def identity_of(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def check_identity(folder: Path, identity: dict[str, Any], specification: RunSpe
         found = json.loads(path.read_bytes())
         before = RunSpecification.model_validate(found["configuration"])
         images = dict(found["images"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(path, "not the configuration of a run. Choose another --out folder.") from error
     differing = specification.differing_options(before)
     if differing:
@@ -61,13 +61,18 @@ def read_specification(path: Path) -> RunSpecification:
     """
     try:
         found = json.loads(path.read_bytes())
-        return RunSpecification.model_validate(found.get("configuration", found))
+        specification = RunSpecification.model_validate(found.get("configuration", found))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UnreadableFile(path, f"not the specification of a run: {first['msg']}.", dataset=place or None) from error
     except (ValueError, AttributeError, RecursionError) as error:
         raise UnreadableFile(path, "not the specification of a run, which is a JSON object.") from error
+    try:
+        check_choices(specification)
+    except ValueError as error:
+        raise UnreadableFile(path, f"not the specification of a run: {error}") from error
+    return specification
 
 
 def finished_run(folder: Path) -> Trajectory | None:

@@ -27,7 +27,7 @@ from fisherkit.studies.observer import Observer, Outcome
 from fisherkit.studies.plan import Branch
 from fisherkit.studies.resume import beginning, contents
 from fisherkit.studies.rows import epoch_record, row_numbers
-from fisherkit.studies.sets import load_sets, model_builder, probe_sets
+from fisherkit.studies.sets import load_buildable, load_sets, model_builder, probe_sets
 from fisherkit.studies.signals import StopRequest, stop_on_signals
 from fisherkit.studies.specification import RunSpecification
 from fisherkit.training import (
@@ -71,8 +71,9 @@ def track(
             `exploded`. Not with on_nonfinite="continue": the run goes on to its end, and has the attribute too.
     """
     observer = observer or Observer()
+    sets = None if folder.exists() else load_buildable(specification, notice=observer.notice)
     with lock(folder), deterministic(specification.threads):
-        train, test = load_sets(specification, notice=observer.notice)
+        train, test = sets or load_sets(specification, notice=observer.notice)
         identity = identity_of(specification, train, test)
         check_identity(folder, identity, specification)
         finished = finished_run(folder)

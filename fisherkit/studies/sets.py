@@ -45,6 +45,14 @@ def _split(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:
     return rest, replace(kept, name=f"{images.name}, held out")
 
 
+def load_buildable(specification: RunSpecification, *, notice: Callable[[str], None]) -> tuple[ImageSet, ImageSet]:
+    """As `load_sets`, once model and deficits can be made: a run that cannot begin leaves no folder behind."""
+    train, test = load_sets(specification, notice=notice)
+    specification.conditions().check(train)
+    model_builder(specification, train)(0)
+    return train, test
+
+
 def model_builder(specification: RunSpecification, images: ImageSet) -> Callable[[int], torch.nn.Module]:
     """A function of the seed that makes a freshly initialised model for these images."""
 

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fisherkit.conditions import Conditions
+from fisherkit.fisher import ENGINES
+from fisherkit.fisher.undisturbed import BATCHNORM_POLICIES
 from fisherkit.fisher.vectors import Estimator
+from fisherkit.images.catalogue import source_named
 from fisherkit.studies.cadence import Cadence
 from fisherkit.training import TrainingOptions, check_phases, derive_seed, paper_defaults
 
@@ -25,6 +28,7 @@ _LATER = (
 MOST_EIGENVALUES = 1000  # of a layer; each is a variable of the run file
 Texts = tuple[str, ...]
 Count = Annotated[int, Field(ge=1)]
+MOST_EPOCHS, MOST_THREADS = 10**6, 1024
 
 
 class RunSpecification(BaseModel):
@@ -40,7 +44,7 @@ class RunSpecification(BaseModel):
     train_images: Count | None = None
     test_images: Count | None = None
     held_out: float | None = None
-    epochs: Count
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
     batch_size: Count = 128
     optimizer: str = "sgd"
     lr: float
@@ -70,7 +74,7 @@ class RunSpecification(BaseModel):
     channels_last: bool = True
     refresh_batchnorm: bool = False
     device: str = "cpu"
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     max_memory: Count | None = None
 
     @property
@@ -158,6 +162,21 @@ def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **opt
     merged = {**defaults, **given}
     length = _length(epochs, clean_epochs, Conditions.parse(deficits=merged.get("deficit", ())))
     specification = RunSpecification(epochs=length, **merged)
+    check_choices(specification)
+    return specification
+
+
+def check_choices(specification: RunSpecification) -> None:
+    """Refuse choices that do not fit together, or texts that mean nothing.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    source_named(specification.data)
+    if specification.engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {specification.engine!r}.")
+    if specification.batchnorm not in BATCHNORM_POLICIES:
+        raise ValueError(f"batchnorm must be one of {', '.join(BATCHNORM_POLICIES)}; got {specification.batchnorm!r}.")
     check_phases(specification.conditions(), specification.training())
     Cadence.parse(specification.every)
     Estimator(specification.estimator, specification.draws)
@@ -165,7 +184,6 @@ def specify(*, epochs: int | None = None, clean_epochs: int | None = None, **opt
     _check_held_out(specification)
     _check_probes(specification)
     _check_spectrum(specification)
-    return specification
 
 
 def _length(epochs: int | None, clean_epochs: int | None, conditions: Conditions) -> int:

@@ -61,12 +61,12 @@ def _records(path: Path, data: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            sizes = sum(entry.file_size for entry in entries)
-            if len(entries) > _MOST_RECORDS or len(set(archive.namelist())) < len(entries) or sizes > len(data):
-                raise UnreadableFile(path, "not a checkpoint: parts of the archive are there several times.")
             packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if packed:
                 raise UnreadableFile(path, "not a checkpoint of torch.save: it is compressed.", dataset=packed[0][:80])
+            sizes = sum(entry.file_size for entry in entries)
+            if len(entries) > _MOST_RECORDS or len(set(archive.namelist())) < len(entries) or sizes > len(data):
+                raise UnreadableFile(path, "not a checkpoint: parts of the archive are there several times.")
             return {entry.filename: archive.read(entry) for entry in entries}
     except _DAMAGE as error:
         if not data.startswith(b"PK"):

@@ -1,7 +1,6 @@
 """Custom: a grid over any option of a run, from a TOML file."""
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,6 +11,7 @@ from fisherkit.studies.arms import PlannedArm, Study
 from fisherkit.studies.protocols.base import StudyOptions, for_each_seed, given_options, scaled_run
 from fisherkit.studies.protocols.settings import LENGTHS, Setting, explained, for_specify, read_setting, shown
 from fisherkit.studies.specification import RunSpecification, specify
+from fisherkit.toml_file import read_toml
 
 MOST_ARMS = 200
 TABLES = ("run", "grid", "control")
@@ -87,10 +87,7 @@ def read_grid(path: Path) -> GridFile:
     Raises:
         ValueError: The file is not TOML, or a key, a type or a value of it is wrong: the message names file and key.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must be a TOML file; it is not: {error}") from error
+    tables = read_toml(path)
     for name, table in tables.items():
         if name not in TABLES or not isinstance(table, dict):
             raise ValueError(
@@ -119,6 +116,8 @@ def _values(path: Path, name: str, values: Any) -> tuple[Setting, ...]:
         raise ValueError(f"{where} must not be in a grid. Seeds are given with --seeds; others belong into [run].")
     if not isinstance(values, list) or not values:
         raise ValueError(f"{where} must be a list of at least one value; got {values!r}.")
+    if len(values) > MOST_ARMS:
+        raise ValueError(f"{where} must have at most {MOST_ARMS} values, as a grid has at most {MOST_ARMS} arms.")
     settings = tuple(read_setting(where, name, value) for value in values)
     repeated = [shown(name, setting) for k, setting in enumerate(settings) if setting in settings[:k]]
     if repeated:

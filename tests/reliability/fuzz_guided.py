@@ -1,0 +1,81 @@
+"""Coverage-guided fuzzing with atheris: `python fuzz_guided.py TARGET [-runs=N] [-timeout=S]`.
+
+Needs atheris (pip install atheris); an error other than the one that is meant for the input ends it with a traceback.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["fisherkit", "tomllib"]):
+    from fisherkit.conditions import Conditions
+    from fisherkit.errors import UnreadableFile
+    from fisherkit.images import idx, pickles
+    from fisherkit.images.contents import Content
+    from fisherkit.images.releases import OfficialFile
+    from fisherkit.studies.execution import ExecutorChoice
+    from fisherkit.studies.folder import read_specification
+    from fisherkit.studies.protocols.custom import read_grid
+
+FIELDS = ("deficits", "weight_decay", "augment", "fraction", "events")
+_file = Path(tempfile.mkdtemp()) / "file"
+
+
+def windows(data: bytes) -> None:
+    """A text of each kind of condition."""
+    text = data[1:].decode(errors="replace")
+    Conditions.parse(**{FIELDS[data[0] % 5 if data else 0]: [text]})
+
+
+def executors(data: bytes) -> None:
+    """What follows --executor."""
+    ExecutorChoice.parse(data.decode(errors="replace"))
+
+
+def unpickle(data: bytes) -> None:
+    """A CIFAR pickle."""
+    pickles.load_data(data, steps=500)
+
+
+def read_idx(data: bytes) -> None:
+    """An IDX file of two labels."""
+    content = Content(OfficialFile("labels", 2, len(data), "sha256:0"), data, Path("labels"))
+    pixels = Content(
+        OfficialFile("images", 0, 16, "sha256:0"), bytes((0, 0, 8, 3)) + bytes(4) + b"\0\0\0\x1c" * 2, Path("i")
+    )
+    idx.decode([pixels, content], classes=10)
+
+
+def toml(data: bytes) -> None:
+    """A grid file."""
+    _file.write_bytes(data)
+    read_grid(_file)
+
+
+def json(data: bytes) -> None:
+    """A specification."""
+    _file.write_bytes(data)
+    read_specification(_file)
+
+
+TARGETS = {"windows": windows, "executors": executors, "pickles": unpickle, "idx": read_idx, "toml": toml, "json": json}
+
+
+def main() -> None:
+    """Fuzz the target that the first argument names."""
+    target = TARGETS[sys.argv.pop(1)]
+
+    def one(data: bytes) -> None:
+        try:
+            target(data)
+        except (ValueError, UnreadableFile):
+            return
+
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
