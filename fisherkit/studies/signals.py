@@ -26,15 +26,19 @@ _in_progress: list[StopRequest] = []
 def stop_on_signals() -> Iterator[StopRequest]:
     """Catch SIGINT and SIGTERM while the context lasts; also where a shell started the process ignoring them.
 
-    The first of either kind is noted; from then on both end the process. Outside the main thread Python cannot install
-    handlers: the request then stays empty.
+    The first of either kind is noted; the next, of either kind, ends the process. Outside the main thread Python cannot
+    install handlers: the request then stays empty.
     """
-    request = StopRequest()
+    request, caught = StopRequest(), False
 
     def handle(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        request.signal = number
+        nonlocal caught
+        if not caught:
+            caught, request.signal = True, request.signal or number
+            return
+        # only now, not at the first: Python drops a signal that waits for its handler when there is none any more
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     try:
         before = {number: signal.signal(number, handle) for number in _SIGNALS}
