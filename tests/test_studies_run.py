@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -179,45 +177,6 @@ def test_weights_that_explode_are_named_and_the_rows_kept(tmp_path):
     assert len(fisherkit.read(tmp_path / "run.h5")) >= 1
 
 
-def killed_runs(folder, count: int, rng: random.Random, longest_s: float) -> int:
-    """Start the command and kill -9 it at random instants; how many were killed before they finished."""
-    killed = 0
-    for _ in range(count):
-        process = subprocess.Popen(
-            [*COMMAND, "--out", str(folder)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        try:
-            process.wait(rng.uniform(0.5, longest_s))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        _, error = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), error.decode()
-        if (folder / "run.h5").exists():
-            fisherkit.read(folder / "run.h5")  # always whole
-    return killed
-
-
-@pytest.mark.parametrize("count", [6, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_instants_the_same_command_finishes_it(whole, tmp_path, count: int):
-    rng = random.Random(0)
-    start = time.monotonic()
-    subprocess.run([*COMMAND, "--out", str(tmp_path / "timed")], env=ENVIRONMENT, check=True, capture_output=True)
-    longest_s = time.monotonic() - start
-    folder, killed = tmp_path / "run", 0
-    for round_number in range(1000):
-        killed += killed_runs(folder / str(round_number), 2, rng, longest_s)
-        if killed >= count:
-            break
-    for path in folder.iterdir():
-        done = subprocess.run(
-            [*COMMAND, "--out", str(path)], env=ENVIRONMENT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert fisherkit.read(path / "run.h5").differences(whole, ignore=IGNORED) == []
-    assert killed >= count
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_cleanly_with_the_resume_command(tmp_path, number: int):
     arguments = [*COMMAND, "--out", str(tmp_path), "--epochs", "500"]
@@ -232,15 +191,3 @@ def test_signals_end_cleanly_with_the_resume_command(tmp_path, number: int):
     assert "fisherkit track --model allcnn" in out
     assert not error
     assert fisherkit.read(tmp_path / "run.h5").attributes["finished"] is False
-
-
-def test_a_second_process_is_refused_naming_the_holder(tmp_path):
-    from fisherkit.storage import lock
-
-    with lock(tmp_path):
-        done = subprocess.run(
-            [*COMMAND, "--out", str(tmp_path)], env=ENVIRONMENT, capture_output=True, text=True, check=False
-        )
-    assert done.returncode == 75
-    assert f"process {os.getpid()}" in done.stderr
-    assert "Traceback" not in done.stderr
