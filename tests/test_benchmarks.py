@@ -23,7 +23,7 @@ def plain_loop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def batches_of_the_harness(made: Training) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Those of the coming epoch."""
-    batches = made._batches_under(made.conditions.at(made.epoch))
+    batches = made._data.batches(made.conditions.at(made.epoch))
     return (batches.batch(number) for number in range(len(batches)))
 
 

@@ -121,8 +121,6 @@ def test_another_study_of_the_same_name_is_refused(done):
         (["--time-scale", "0"], "time_scale must be above 0"),
         (["--executor", "slurm"], "executor must be local"),
         (["--deficit", "blur:0-2"], "deficit must have no window"),
-        (["--name", "../up"], "name must be"),
-        (["--name", "runs"], "name must be"),
         (["--lr", "-1"], "lr must be"),
     ],
 )
@@ -131,6 +129,14 @@ def test_a_wrong_option_is_refused_before_anything_is_written(tmp_path, argument
     assert status == 2, text
     assert problem in text
     assert "Traceback" not in text
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../up", "runs", ".", "a.", "-x"])
+def test_a_name_that_is_no_folder_of_results_is_refused(tmp_path, name):
+    status, text = call(*REMOVAL, f"--name={name}", "--out", str(tmp_path / "out"))
+    assert status == 64, text
+    assert "name must" in text
     assert not (tmp_path / "out" / "runs").exists()
 
 
@@ -156,7 +162,7 @@ def test_interrupted_and_resumed_it_comes_to_the_same(done, tmp_path):
 def test_a_run_that_fails_is_reported_and_the_others_are_done(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # modules of the current directory are found
     module = tmp_path / "poison.py"
-    module.write_text("def dark(images, *, generator):\n    raise RuntimeError('no light')\n")
+    module.write_text("def dark(*_):\n    raise RuntimeError('no light')\n")
     file = tmp_path / "grid.toml"
     file.write_text('[run]\nclean_epochs = 1\n[grid]\ndeficit = ["", "poison:dark:0-1"]\n')
     status, text = call("study", "custom", str(file), *TINY, "--out", str(tmp_path / "out"))
@@ -164,4 +170,5 @@ def test_a_run_that_fails_is_reported_and_the_others_are_done(tmp_path, monkeypa
     assert len(plan["runs"]) == 4
     assert status == 1, text
     assert "2 runs did not finish" in text
-    assert "no light" in (tmp_path / "out" / "custom" / "summary.txt").read_text()
+    summary = (tmp_path / "out" / "custom" / "summary.txt").read_text()
+    assert "failed: RuntimeError: no light." in " ".join(summary.split())

@@ -131,7 +131,7 @@ def test_xarray_opens_it(path, engine):
         assert data.state.values.tolist()[1] == ["finished", "exploded", "failed", "missing"]
         assert data.state.values.tolist()[0] == ["finished", "finished", "", ""]
         assert data.message.sel(arm="blur until epoch 8", seed=7).item() == "außer Speicher\N{REPLACEMENT CHARACTER}"
-        assert data.final_test_accuracy.sel(arm="control").values[:2].tolist() == [0.795, 0.805]
+        assert data.final_test_accuracy.sel(arm="control").values[:2].tolist() == [0.805, 0.795]
         assert json.loads(data.attrs["options"]) == {"arms": [8, None], "seeds": 2}
         assert data.fisher_true.attrs["units"] == "nats^2"
         assert json.loads(data.specification.values[0, 0])["model"] == "resnet18"
@@ -186,11 +186,12 @@ def test_losses_are_of_the_same_seed_and_the_control_of_the_same_kind():
     record = StudyRecord("removal", "x", tuple(arms), {})
     labels = [control and control.label for control in map(record.control_of, record.arms)]
     assert labels == [None, None, "control, lr constant", "control, lr reset", "control, lr reset"]
-    np.testing.assert_allclose(record.losses(record.arms[2]), [0.1, 0.1, 0.1])
+    # the control ended at 0.61, 0.59, 0.60, the arm at 0.50, 0.51, 0.49
+    np.testing.assert_allclose(record.losses(record.arms[2]), [0.11, 0.08, 0.11])
     assert record.losses(record.arms[0]) == ()
     shifted = dataclasses.replace(arms[2], runs={1: run(9, 0.55), 2: run(8, state="failed"), 5: run(7, 0.1)})
     record = dataclasses.replace(record, arms=(*arms[:2], shifted))
-    np.testing.assert_allclose(record.losses(shifted), [0.05])  # the control's seed 1 ended at 0.60
+    np.testing.assert_allclose(record.losses(shifted), [0.04])  # the control's seed 1 ended at 0.59
 
 
 def test_a_plain_control_comes_before_one_of_another_kind():

@@ -10,6 +10,7 @@ import io
 import pickle
 import pickletools
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -98,6 +99,12 @@ class _Storage(type):
     itemsize: int
 
 
+def _dtype_of_storage(kind: Any) -> torch.dtype | None:
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch means to replace these types
+        dtype = getattr(kind, "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else None
+
+
 def _mapping(*arguments: Any) -> dict[Any, Any]:
     if arguments:
         raise pickle.UnpicklingError("it makes a dictionary in another way than torch.save")
@@ -125,8 +132,9 @@ class _Screen(DataUnpickler):
         if (module, name) == ("_codecs", "encode"):
             return _bytes
         found = vars(torch).get(name) if module == "torch" else None  # getattr would import what it is asked for
-        if name.endswith("Storage") and isinstance(getattr(found, "dtype", None), torch.dtype):
-            return _Storage(name, (), {"itemsize": found.dtype.itemsize})  # type: ignore[union-attr]
+        dtype = _dtype_of_storage(found) if name.endswith("Storage") else None
+        if dtype is not None:
+            return _Storage(name, (), {"itemsize": dtype.itemsize})
         if (module, name) == ("torch.storage", "UntypedStorage"):
             return _Storage(name, (), {"itemsize": 1})
         if isinstance(found, torch.dtype):

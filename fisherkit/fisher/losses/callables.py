@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .distributions import DistributionLikelihood, drawn
+from .distributions import DistributionLikelihood, checked_outcomes, drawn
 from .independent import check_any_shape
 from .likelihood import Likelihood
 from .square_root import SquareRootLikelihood, square_root_likelihood
@@ -62,7 +62,7 @@ class CallableLoss:
         """
         z = outputs.detach().double().clone().requires_grad_()
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), checked_outcomes():
                 made = self.function(z)
         except Exception as error:
             raise ValueError(

@@ -15,6 +15,17 @@ from .families import FAMILIES, Parameter, parameters_of, unwrapped
 from .likelihood import need_labels
 
 
+@contextmanager
+def checked_outcomes() -> Iterator[None]:
+    """Distributions check parameters and outcomes, which torch.compile switches off for the whole process."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(True)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
 @dataclass(frozen=True, eq=False)
 class DistributionLikelihood:
     """p(y | outputs) given as a distribution whose first batch dimension runs over images.
@@ -74,7 +85,8 @@ class DistributionLikelihood:
                 f"got shape {list(labels.shape)}."
             )
         try:
-            return self._score_at(labels.to(self.z.device).double())
+            with checked_outcomes():
+                return self._score_at(labels.to(self.z.device).double())
         except ValueError as error:
             raise ValueError(f"labels must be possible outcomes of {type(d).__name__}. {error}") from error
 
