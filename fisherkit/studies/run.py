@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from fisherkit.conditions import Conditions
 from fisherkit.images import ImageSet
 from fisherkit.notices import OnceAMinute
 from fisherkit.recording import Trajectory
@@ -27,13 +26,12 @@ from fisherkit.studies.observer import Observer, Outcome
 from fisherkit.studies.plan import Branch
 from fisherkit.studies.resume import beginning, contents
 from fisherkit.studies.rows import epoch_record, row_numbers
-from fisherkit.studies.sets import load_buildable, load_sets, model_builder, probe_sets
+from fisherkit.studies.sets import load_buildable, load_sets, probe_sets, training_of
 from fisherkit.studies.signals import StopRequest, stop_on_signals
 from fisherkit.studies.specification import RunSpecification
 from fisherkit.training import (
     EpochReport,
     StepReport,
-    Training,
     derive_seed,
     deterministic,
     keep_checkpoint,
@@ -127,7 +125,7 @@ class Run:
         self.specification, self.folder, self.observer = specification, folder, observer
         self.conditions = specification.conditions()
         self.cadence = Cadence.parse(specification.every)
-        self.training = _training(specification, self.conditions, train, test)
+        self.training = training_of(specification, train, test)
         self.numerics = numerics(specification.device)
         self.clock = _Clock()
         self.keep = frozenset(keep)
@@ -294,17 +292,3 @@ class Run:
 def _so_far(rows: Trajectory | None) -> dict[str, Any]:
     """The schedule of the epochs before this session."""
     return {} if rows is None else {"schedule": rows.attributes["schedule"]}
-
-
-def _training(specification: RunSpecification, conditions: Conditions, train: ImageSet, test: ImageSet) -> Training:
-    conditions.check(train)
-    build = model_builder(specification, train)
-    return Training(
-        build(derive_seed(specification.seed, "initialisation")),
-        train,
-        test,
-        specification.training(),
-        conditions,
-        fresh_model=build,
-        device=specification.device,
-    )

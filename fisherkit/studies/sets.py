@@ -1,4 +1,4 @@
-"""What a specification names: the images, the model, the probe sets."""
+"""What a specification names: the images, the model, the training, the probe sets."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from fisherkit.conditions import apply_deficits
 from fisherkit.images import ImageSet, load_images
 from fisherkit.models import build_model
 from fisherkit.studies.specification import RunSpecification
-from fisherkit.training import derive_seed, fraction_members
+from fisherkit.training import Training, derive_seed, fraction_members
 
 
 def load_sets(specification: RunSpecification, *, notice: Callable[[str], None]) -> tuple[ImageSet, ImageSet]:
@@ -68,6 +68,26 @@ def model_builder(specification: RunSpecification, images: ImageSet) -> Callable
         )
 
     return build
+
+
+def training_of(specification: RunSpecification, train: ImageSet, test: ImageSet) -> Training:
+    """The training that a specification sets, on these images.
+
+    Raises:
+        ValueError: images, conditions and model do not fit together.
+    """
+    conditions = specification.conditions()
+    conditions.check(train)
+    build = model_builder(specification, train)
+    return Training(
+        build(derive_seed(specification.seed, "initialisation")),
+        train,
+        test,
+        specification.training(),
+        conditions,
+        fresh_model=build,
+        device=specification.device,
+    )
 
 
 def probe_sets(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, ImageSet]:
