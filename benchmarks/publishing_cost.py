@@ -2,7 +2,7 @@
 
     python benchmarks/publishing_cost.py [--rows 100 1000 10000 100000] [--row-s 0.1] [--rounds 20] [--out FILE.json]
 
-A row is 25 layers x 6 quantities, 14 numbers and an entry of the schedule, as `track` records it; all numbers are
+A row is 25 layers x 6 quantities, 15 numbers and an entry of the schedule, as `track` records it; all numbers are
 noise. `image` is the file made in memory, `publication` that and the atomic write, both after the first of a size
 (which makes the arrays); processor time is beside them, for others may use the machine. `share` is all publications of
 a run of so many rows, the first and the last among them, over the time of the run, in which a row takes `--row-s`
@@ -31,6 +31,7 @@ NUMBERS = (
     *("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "weight_decay", "elapsed_s", "entropy"),
     *("fisher_true_total", "fisher_true_total_stderr", "fisher_empirical_total", "fisher_empirical_total_stderr"),
 )
+CALLS = ("image", "publication")
 
 
 class Ahead:
@@ -82,7 +83,7 @@ def one_publication(rows: int, rounds: int) -> dict[str, float]:
             record(run, step, rng)
         once(run, "publication")
         found: dict[str, float] = {"rows": rows, "bytes": len(run.image()), "rounds": rounds}
-        for call in ("image", "publication"):
+        for call in CALLS:
             times = [once(run, call) for _ in range(rounds)]
             found[f"{call}_ms"], found[f"{call}_processor_ms"] = (
                 1000 * statistics.median(kind) for kind in zip(*times, strict=True)
@@ -93,27 +94,35 @@ def one_publication(rows: int, rounds: int) -> dict[str, float]:
 
 def share_of_a_run(rows: int, row_s: float) -> dict[str, float]:
     """All publications of a run over its time."""
-    rng, clock, spent_s, publications = np.random.default_rng(0), Ahead(), 0.0, 0
+    rng, clock, publications = np.random.default_rng(0), Ahead(), 1
+    spent = np.zeros(2)
     with tempfile.TemporaryDirectory() as folder:
         run = opened(Path(folder), clock)
         start = clock.monotonic()
         for step in range(rows):
             record(run, step, rng)
-            before = time.monotonic()
+            before = times()
             publications += run.publish(force=step == 0)
-            spent_s += time.monotonic() - before
+            spent += times() - before
             clock.sleep(row_s)
-        before = time.monotonic()
+        before = times()
         run.close()
-        spent_s += time.monotonic() - before
-        return {"share": spent_s / (clock.monotonic() - start), "publications": publications + 1, "row_s": row_s}
+        spent += times() - before
+        share, processor = spent / (clock.monotonic() - start)
+        return {"share": share, "processor_share": processor, "publications": publications, "row_s": row_s}
+
+
+def times() -> np.ndarray:
+    """Seconds on the clock and of the processor."""
+    return np.array([time.monotonic(), time.process_time()])
 
 
 def line(row: dict[str, Any]) -> str:
+    image, whole = (f"{row[f'{call}_ms']:.2f} ms (least {row[f'{call}_least_ms']:.2f})" for call in CALLS)
     return (
-        f"{row['rows']:>8,} rows  {row['bytes'] / 1e6:7.2f} MB  image {row['image_ms']:8.2f} ms  publication "
-        f"{row['publication_ms']:8.2f} ms (least {row['publication_least_ms']:.2f}, processor "
-        f"{row['publication_processor_ms']:.2f})  share {row['share']:.2%} in {row['publications']} publications"
+        f"{row['rows']:>8,} rows {row['bytes'] / 1e6:7.2f} MB  image {image}  publication {whole}, processor "
+        f"{row['publication_processor_ms']:.2f}  share {row['share']:.2%} (processor {row['processor_share']:.2%}) in "
+        f"{row['publications']} publications"
     )
 
 

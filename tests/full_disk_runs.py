@@ -6,6 +6,7 @@ from io import StringIO
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import forked_runs
 from fisherkit_cli.failure import report
 from full_disks import KINDS, own_mounts
 from runs import small
@@ -49,11 +50,12 @@ def specification():
     return small(epochs=4, every="1", deficit=("blur:0-1",))
 
 
-def space_needed(folder: Path) -> dict[str, int]:
-    """By a run with space, in bytes, on either kind of disk."""
-    track(specification(), folder)
-    sizes = [path.stat().st_size for path in folder.iterdir()]
-    return {"tmpfs": sum(sizes) + max(sizes), "file size limit": max(sizes)}
+def space_needed(folder: Path, told: Connection) -> None:
+    """Tells the bytes that a run needs, on either kind of disk, before space returns."""
+    forked_runs.publish_always()
+    sizes: list[int] = []
+    track(specification(), folder, observer=Watches(lambda: sizes.extend(p.stat().st_size for p in folder.iterdir())))
+    told.send({"tmpfs": sum(sizes) + max(sizes), "file size limit": max(sizes)})
 
 
 def _differences(folder: Path, whole: Trajectory) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ def runs_on_full_disks(
     kind: str, folder: Path, sizes: list[int], whole: Trajectory, told: Connection, *, in_time: bool
 ) -> None:
     """A run on a disk of each size; space returns in time, or after the run has given up."""
+    forked_runs.publish_always()
     writer._CLOSE_RETRIES_S = 0.1
     if kind == "tmpfs":
         own_mounts()

@@ -46,6 +46,10 @@ def assert_same_state(state: Any, other: Any, place: str = "state") -> None:
         assert state.keys() == other.keys(), place
         for key in state.keys() - {"elapsed_s"}:
             assert_same_state(state[key], other[key], f"{place}[{key!r}]")
+    elif isinstance(state, list):
+        assert len(state) == len(other), place
+        for index, (part, its) in enumerate(zip(state, other, strict=True)):
+            assert_same_state(part, its, f"{place}[{index}]")
     elif isinstance(state, Tensor):
         assert torch.equal(state, other), place
     else:

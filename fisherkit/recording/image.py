@@ -19,7 +19,7 @@ from fisherkit.recording import hdf5, layout
 from fisherkit.recording.attributes import Attributes
 from fisherkit.recording.trajectory import Trajectory
 
-_ROOM = 2**16  # what a file grows by beside its numbers
+_ROOM = 2**18  # for what is in a file beside numbers and attributes: growing in memory takes as long as filling it
 _SMALLEST_COMPRESSED = 2**18  # bytes: a smaller array is not worth the time
 _Arrays = Mapping[str, np.ndarray]
 
@@ -50,14 +50,15 @@ def image_of(
     names = tuple(sorted(variables)), tuple(sorted(series))
     compressed = frozenset(name for name, array in arrays.items() if _pays_to_compress(array))
     form = _Form(layers, parameters.tobytes(), *names, compressed, _rows_per_chunk(rows))
-    file = _opened(_skeleton(form), room=sum(array.nbytes for array in arrays.values()))
+    text = attributes.json()
+    file = _opened(_skeleton(form), room=_room(arrays, rows, form.rows_per_chunk) + len(text))
     try:
         _set_length(file, rows)
         for name in (*form.series, *form.variables):
             dataset = h5d.open(file, name.encode())
             dataset.set_extent(arrays[name].shape)
             dataset.write(h5s.ALL, h5s.ALL, np.ascontiguousarray(arrays[name]))
-        digest = layout.digest_given(layers, parameters, arrays, attributes.json())
+        digest = layout.digest_given(layers, parameters, arrays, text)
         for name, value in (attributes.encoded() | {"sha256": digest}).items():
             _set_attribute(file, name, value)
         h5f.flush(file)
@@ -107,6 +108,12 @@ def _rows_per_chunk(rows: int) -> int:
     return max(1, -(-each // step) * step)
 
 
+def _room(arrays: _Arrays, rows: int, rows_per_chunk: int) -> int:
+    """Bytes of the chunks, the last of which is as long as the others, and a little more."""
+    length = -(-rows // rows_per_chunk) * rows_per_chunk
+    return sum(length * array[:1].nbytes for array in arrays.values()) + _ROOM
+
+
 def _pays_to_compress(array: np.ndarray) -> bool:
     """Whether it is large and more than half of it repeats the row before, bit for bit."""
     if array.nbytes < _SMALLEST_COMPRESSED:
@@ -118,7 +125,7 @@ def _pays_to_compress(array: np.ndarray) -> bool:
 def _opened(skeleton: bytes, *, room: int) -> h5f.FileID:
     """A copy of the skeleton in memory, for writing."""
     access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fapl_core(block_size=room + _ROOM, backing_store=False)
+    access.set_fapl_core(block_size=room, backing_store=False)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     access.set_file_image(skeleton)
     return h5f.open(uuid.uuid4().hex.encode(), h5f.ACC_RDWR, fapl=access)
