@@ -31,7 +31,8 @@ def _array(content: Content, shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]
     The claimed sizes are only compared, never allocated.
     """
     header_bytes = 4 + 4 * len(shape)
-    magic, sizes = content.data[:4], np.frombuffer(content.data[4:header_bytes], ">u4").tolist()
+    header = content.data[:header_bytes].ljust(header_bytes, b"\0")  # a file that is cut in it fits no sizes
+    magic, sizes = header[:4], np.frombuffer(header[4:], ">u4").tolist()
     if magic != bytes((0, 0, 8, len(shape))):
         raise content.unreadable(
             f"the IDX header must begin 00 00 08 {len(shape):02} (unsigned bytes, {len(shape)} axes); "
