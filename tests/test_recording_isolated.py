@@ -26,7 +26,7 @@ def misbehave(how):
         if how == "fail": raise ZeroDivisionError
     return extract
 child._EXTRACT |= {how: misbehave(how) for how in ("crash", "spin", "sleep", "eat", "fail")}
-child._CPU_S, child._IDLE_S = 0, IDLE
+child._CPU_S, child._IDLE_S = 0, SECONDS
 child.serve()
 """
 
@@ -36,7 +36,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     isolated._stop()
     idle = getattr(request, "param", "30")
     start = (
-        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); exec(" + repr(PREPARED.replace("IDLE", idle)) + ")"
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); exec(" + repr(PREPARED.replace("SECONDS", idle)) + ")"
     )
     monkeypatch.setattr(isolated, "_START", start)
     yield
