@@ -238,6 +238,7 @@ def test_a_gpu_machine_has_a_slot_for_each_gpu(monkeypatch):
 
 def test_a_scheduler_that_is_not_there_is_named(tmp_path):
     dask = pytest.importorskip("dask", reason="needs dask")
+    pytest.importorskip("distributed")  # else the setting below would take all its defaults away with it
     missing = f"{tmp_path}/scheduler.json"
     messages = {"127.0.0.1:9": "no dask scheduler answers at 127.0.0.1:9", missing: f"{missing} is not there"}
     for address, message in messages.items():
