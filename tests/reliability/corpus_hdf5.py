@@ -270,7 +270,7 @@ def _whole_cases() -> list[Case]:
 def _study_cases() -> list[Case]:
     return [
         Case(
-            f"study {number} {change_name(change)}",
+            f"study {number} {change_name(change)}, {command}",
             (command, "{}/study.h5"),
             _changed_run(change, STUDY, "study.h5"),
             says,

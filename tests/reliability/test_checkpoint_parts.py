@@ -19,7 +19,7 @@ from fisherkit.studies.resume import contents
 from fisherkit.training import deterministic, newest_checkpoint, save_checkpoint
 from fisherkit.training.state import OPTIONAL_PARTS, PARTS
 
-OPTIONS = {"fisher_penalty": "0.1:4:held", "gradient_norms": True}  # so that the optional parts are there
+OPTIONS = {"fisher_penalty": "0.1:3:held", "gradient_norms": True}  # so that the optional parts are there
 BEFORE_S = 1000.0  # in the state: what a training that began again would not know
 
 

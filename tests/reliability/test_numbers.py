@@ -50,6 +50,7 @@ class Interrupted(Exception):  # noqa: N818
 
 def specification(**changes) -> RunSpecification:
     options = dict(model="mlp", width="4", event=(), deficit=("noise:0-1",), every="1", probe=("train",))
+    options |= dict(train_images=None, test_images=None)
     return small(**{**options, **changes})
 
 
@@ -64,7 +65,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     def run(
         train: ImageSet, test: ImageSet, specification: RunSpecification, folder: Path, watch: Observer | None = None
     ) -> Outcome:
-        monkeypatch.setattr("fisherkit.studies.run.load_sets", lambda *_, **__: (train, test))
+        monkeypatch.setattr("fisherkit.studies.sets.load_images", lambda *_, **__: (train, test))
         return track(specification, folder, observer=watch or Asking())
 
     return run
@@ -160,7 +161,7 @@ def test_one_class_is_refused_before_anything_is_written(on, tmp_path):
     train = image_set(60, classes=1)
     with pytest.raises(ValueError, match="train must have at least 2 classes, or there is nothing to learn; odd has 1"):
         on(train, train, specification(), tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {".lock"}
 
 
 def test_layers_without_gradient_are_named(on, tmp_path):
