@@ -74,7 +74,7 @@ def test_a_file_that_takes_for_ever_without_computing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("prepared")
-@pytest.mark.parametrize("prepared", ["0.01"], indirect=True)
+@pytest.mark.parametrize("prepared", ["0.5"], indirect=True)
 def test_it_ends_when_idle_and_starts_again(good: Path) -> None:
     read(good)
     assert isolated._child is not None
@@ -82,6 +82,14 @@ def test_it_ends_when_idle_and_starts_again(good: Path) -> None:
     first.wait(timeout=30)
     assert first.returncode == 0
     assert read(good).layers == from_bytes(RUN).layers
+
+
+def test_a_process_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch, good: Path) -> None:
+    isolated._stop()
+    monkeypatch.setattr(isolated, "_START", "raise SystemExit(3)")
+    with pytest.raises(OSError, match="the process that reads HDF5 files could not be started; run `fisherkit doctor`"):
+        read(good)
+    assert isolated._child is None
 
 
 def test_one_process_reads_all_files_in_a_session_of_its_own(good: Path) -> None:

@@ -23,7 +23,7 @@ from fisherkit.recording.extracted import Extracted, receive
 
 # the limits of processor time and memory are the child's own; this one is for what uses neither
 _LONGEST_S = 60.0
-STARTED = b"ready\n"
+STARTED = b"ready\n"  # its first line
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _START += "from fisherkit.recording.isolated_child import serve; serve()"
 
@@ -55,9 +55,12 @@ class _Child:
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # it computes nothing
         # a session of its own: Ctrl-C is for the parent alone
         self.process = subprocess.Popen(command, env=os.environ | single, start_new_session=True, **pipes)
-        if self._read_line() != STARTED:
+        try:
+            self._read_line()
+        except EOFError:
             self.end()
-            raise OSError("the process that reads HDF5 files could not be started; run `fisherkit doctor`.")
+            problem = "the process that reads HDF5 files could not be started; run `fisherkit doctor`."
+            raise OSError(problem) from None
 
     def ask(self, kind: str, data: bytes, path: str | Path) -> Extracted | UnreadableFile:
         """What the bytes hold, or why not.
