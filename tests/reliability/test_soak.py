@@ -125,7 +125,7 @@ def test_runs_side_by_side_killed_at_random(tmp_path, count, publish):
     )
     assert statuses == [128 + signal.SIGTERM] * runs
     assert (unreadable, differing) == (0, 0)
-    assert max(growths) < 0.01
+    assert max(growths) < count(short=5, full=1) / 100  # seconds after the warm-up a page more or less counts
 
 
 def agree(run: fisherkit.recording.Trajectory, other: fisherkit.recording.Trajectory) -> bool:
