@@ -26,7 +26,7 @@ from fisherkit.studies.execution import Unit
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 
 EPOCHS, SHARED = 5, 2
-PATIENCE_S = 900.0
+PATIENCE_S = 7200.0
 
 
 def study(folder: Path, arms: int) -> list[Unit]:
