@@ -26,6 +26,7 @@ from fisherkit.studies.execution import Unit
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 
 EPOCHS, SHARED = 5, 2
+ORDER = ("run", "run", "worker", "run", "driver")  # of kills; on this machine alone the driver is the worker
 PATIENCE_S = 7200.0
 
 
@@ -66,12 +67,12 @@ class Disturber:
             return
         run = self.rng.choice(runs)
         with suppress(ProcessLookupError, FileNotFoundError):
-            worker = parent(run)
-            what, pid = self.rng.choices([("run", run), ("worker", worker), ("driver", driver)], (5, 2, 1))[0]
-            if pid == 1 or (what == "worker" and worker == driver):
+            pids = {"run": run, "worker": parent(run), "driver": driver}
+            what = ORDER[self.kills.total() % len(ORDER)]
+            if pids[what] == 1:  # whoever started it is gone
                 return
-            os.kill(pid, signal.SIGKILL)
-            self.kills[what] += 1
+            os.kill(pids[what], signal.SIGKILL)
+            self.kills["driver" if pids[what] == driver else what] += 1
 
     def _runs(self) -> Iterator[int]:
         """The processes of runs of the study."""
@@ -106,11 +107,13 @@ def again(found: Unit) -> int:
     return log(found).partition(counted_run.FINISHED)[2].count("\nepoch ")
 
 
-@pytest.mark.parametrize(("executor", "short"), [("local:2", 12), ("dask", 4)], ids=["local", "dask"])
-def test_every_arm_is_finished_once(tmp_path, count, publish, executor: str, short: int):
+@pytest.mark.parametrize("executor", ["local:2", "dask"], ids=["local", "dask"])
+def test_every_arm_is_finished_once(tmp_path, count, publish, executor: str):
+    arms = count(short=12 if executor == "local:2" else 0, full=200)
+    if arms == 0:
+        pytest.skip("only with --full; test_studies_execution_crashes.py kills each part of it once")
     if executor == "dask":
         pytest.importorskip("distributed", reason="needs dask")
-    arms = count(short=short, full=200)
     units = study(tmp_path, arms)
     (tmp_path / "units").write_bytes(pickle.dumps(units))
     disturber = Disturber(tmp_path, goal=count(short=arms // 2, full=300), rng=random.Random(executor))
