@@ -68,7 +68,7 @@ def read_in_a_loop(run: Forked, file: Path, whole: Whole, rng: random.Random, mo
     found: list[tuple[str, object]] = []
     rows = 0
     while run.process.is_alive() and len(found) < most:
-        (kind,) = rng.choices(KINDS, (20, 40, 40, 3))
+        (kind,) = rng.choices(KINDS, (30, 50, 15, 5))
         try:
             seen = WAYS[kind](file, whole)
             assert kind == "plot" or seen >= rows, f"{seen} rows after {rows}"
