@@ -26,7 +26,7 @@ def misbehave(how):
         if how == "fail": raise ZeroDivisionError
     return extract
 child._EXTRACT |= {how: misbehave(how) for how in ("crash", "spin", "sleep", "eat", "fail")}
-child._CPU_S, child._IDLE_S = 0, SECONDS
+child._CPU_S, child._IDLE_S = 0.5, SECONDS
 child.serve()
 """
 

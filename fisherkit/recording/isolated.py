@@ -120,7 +120,7 @@ def _ask(kind: str, data: bytes, path: str | Path) -> Extracted | UnreadableFile
 
 
 def _why(status: int) -> str:
-    if status in (-signal.SIGXCPU, -signal.SIGKILL):
+    if status in (-signal.SIGPROF, -signal.SIGKILL):
         return "it takes too long"
     if status < 0:
         return f"it crashes the HDF5 library ({signal.Signals(-status).name})"

@@ -5,7 +5,6 @@ import resource
 import select
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +16,7 @@ from fisherkit.recording.isolated import STARTED
 _EXTRACT = {"run": reader.extract, "study": study_file.extract, "content": study_file.extract_content}
 _IDLE_S = 30.0  # then it ends
 # a legitimate file takes 0.1 s and 30 MB for each megabyte where nearly all of it is columns that compress to nothing
-_CPU_S, _BYTES_PER_CPU_S = 2, 2**21
+_CPU_S, _BYTES_PER_CPU_S = 1.5, 2**21
 _MEMORY, _MEMORY_PER_BYTE = 150 * 2**20, 120
 
 
@@ -37,6 +36,7 @@ def serve() -> None:
         _limit(len(data))
         _answer(asked["kind"], data, answers)
         answers.flush()
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _answer(kind: str, data: bytes, answers: BinaryIO) -> None:
@@ -50,14 +50,10 @@ def _answer(kind: str, data: bytes, answers: BinaryIO) -> None:
 
 
 def _limit(size: int) -> None:
-    """Processor time and memory for reading a file of that size, beyond what is used up already."""
-    seconds = int(time.process_time()) + 1 + _CPU_S + size // _BYTES_PER_CPU_S
-    _set(resource.RLIMIT_CPU, seconds)
+    """Processor time and memory for reading a file of that size, beyond what it has used until now."""
+    signal.setitimer(signal.ITIMER_PROF, _CPU_S + size / _BYTES_PER_CPU_S)  # whose signal ends the process
     with suppress(OSError):  # /proc is Linux's; elsewhere the memory has no limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _set(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY + _MEMORY_PER_BYTE * size)
-
-
-def _set(limit: int, value: int) -> None:
-    hard = resource.getrlimit(limit)[1]
-    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = pages * resource.getpagesize() + _MEMORY + _MEMORY_PER_BYTE * size
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))

@@ -162,6 +162,12 @@ def npz() -> bytes:
     return buffer.getvalue()
 
 
+def large_heap() -> bytes:
+    """Two bytes that keep HDF5 2.0 busy for ever, found by fuzzing: the size of the heap of texts."""
+    place = RUN.index(b"GCOL") + 8
+    return RUN[:place] + b"\x00\x80" + RUN[place + 2 :]
+
+
 NOT_HDF5, DAMAGED = "is not a run file of fisherkit: it is not HDF5", "is damaged"
 CONTENTS: list[tuple[str, bytes, str]] = [
     ("empty", b"", "run.h5: is not a run file of fisherkit: it is empty"),
@@ -174,6 +180,7 @@ CONTENTS: list[tuple[str, bytes, str]] = [
     ("zeros", RUN[:48] + bytes(len(RUN) - 48), DAMAGED),
     ("signature and noise", RUN[:8] + np.random.default_rng(0).bytes(5000), DAMAGED),
     ("a superblock of the future", RUN[:8] + b"\xff" + RUN[9:], DAMAGED),
+    ("a heap that is larger than it is", large_heap(), "cannot be read: it takes too long|is damaged"),
     ("twice", RUN + RUN, ""),
     ("pickle", pickle.dumps({"epoch": [0]}), NOT_HDF5),
     ("npz", npz(), NOT_HDF5),
