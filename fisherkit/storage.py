@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from filelock import FileLock, Timeout
 from fisherkit.errors import FolderInUse
 
 LOCK_NAME = ".lock"
+_HOLDER = re.compile(r"process (?P<pid>[0-9]{1,9}) on (?P<host>\S+), started ")
+_HOLDER_WAIT_S = 1.0
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LEFTOVER = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp")
 
@@ -92,13 +95,13 @@ def lock(folder: Path) -> Iterator[None]:
     """
     _make_folder(folder)
     path = folder / LOCK_NAME
-    holder = _holder(path)
+    before = _written_holder(path)
     held = FileLock(path)
     try:
         held.acquire(blocking=False)
     except Timeout:
         raise FolderInUse(
-            f"{folder} is in use by {holder}. Wait until it has finished, or stop it, and try again."
+            f"{folder} is in use by {_holder(path, before)}. Wait until it has finished, or stop it, and try again."
         ) from None
     try:
         _write_holder(path)
@@ -108,23 +111,45 @@ def lock(folder: Path) -> Iterator[None]:
         held.release()
 
 
-def _holder(path: Path) -> str:
-    """Who holds the lock, as that process wrote it down."""
+def _holder(path: Path, before: str | None) -> str:
+    """Who holds the lock, as that process wrote it down: which it does just after it took the lock.
+
+    `before` is what was there before this process tried. Some versions of filelock (3.25, not 4.3) empty the file when
+    they try in vain; then it is put back, for others who try.
+    """
+    deadline = time.monotonic() + _HOLDER_WAIT_S
+    while time.monotonic() < deadline:
+        found = _written_holder(path)
+        if found is not None:
+            return found
+        if before is not None and path.stat().st_size == 0:
+            _write_in_place(path, before)
+        time.sleep(0.005)
+    return "another process"
+
+
+def _written_holder(path: Path) -> str | None:
+    """Who wrote that it holds the lock; None where nobody did, or that process of this machine has ended."""
     try:
         text = path.read_bytes()[:200].decode(errors="replace").strip()
     except OSError:
-        text = ""
-    return text or "another process"
+        return None
+    match = _HOLDER.match(text)
+    ended = match is None or (match["host"] == socket.gethostname() and not alive(int(match["pid"])))
+    return None if ended else text
 
 
 def _write_holder(path: Path) -> None:
-    # in place: a new file under the name would not be the locked one
     start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    text = f"process {os.getpid()} on {socket.gethostname()}, started {start}\n"
+    _write_in_place(path, f"process {os.getpid()} on {socket.gethostname()}, started {start}")
+
+
+def _write_in_place(path: Path, text: str) -> None:
+    # a new file under the name would not be the locked one
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
     try:
         with suppress(OSError):  # a full disk: the lock holds without its text
-            os.write(descriptor, text.encode())
+            os.write(descriptor, f"{text}\n".encode())
     finally:
         os.close(descriptor)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fisherkit import storage
 from fisherkit.errors import RunRefused
 from fisherkit.storage import atomic_write, lock
 
@@ -146,6 +147,38 @@ def test_lock_refuses_a_second_holder_and_names_the_first(tmp_path):
         assert str(os.getpid()) in (folder / ".lock").read_text()
     with lock(folder):  # free again
         pass
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(RunRefused) as caught, lock(folder):
+        pass
+    return str(caught.value)
+
+
+def test_a_holder_that_has_not_yet_written_who_it_is_is_waited_for(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with lock(tmp_path):
+        mine = (tmp_path / ".lock").read_text()
+        stale = mine.replace(f"process {os.getpid()} ", f"process {ended.pid} ")
+        (tmp_path / ".lock").write_text(stale)
+        monkeypatch.setattr(storage.time, "sleep", lambda _: (tmp_path / ".lock").write_text(mine))
+        assert f"in use by process {os.getpid()} on" in refusal(tmp_path)
+        (tmp_path / ".lock").write_text(stale)
+        monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+        monkeypatch.setattr(storage, "_HOLDER_WAIT_S", 0.01)
+        assert "in use by another process. Wait" in refusal(tmp_path)
+
+
+def test_the_holder_is_named_again_and_again_where_filelock_empties_the_file(tmp_path, monkeypatch):
+    class Emptying(storage.FileLock):
+        def acquire(self, *args, **options):
+            os.truncate(tmp_path / ".lock", 0)
+            return super().acquire(*args, **options)
+
+    with lock(tmp_path):
+        monkeypatch.setattr(storage, "FileLock", Emptying)
+        assert [f"process {os.getpid()} on" in refusal(tmp_path) for _ in range(3)] == [True] * 3
 
 
 def test_lock_is_free_after_the_body_raised(tmp_path):

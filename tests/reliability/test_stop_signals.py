@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def stop_once(whole: Whole, folder: Path, rng: random.Random) -> str:
         second = None
         if rng.random() < 0.25:
             time.sleep(rng.uniform(0, 2 * whole.step_s))
-            second, _ = send(run, rng)
+            with suppress(ProcessLookupError):  # it has ended already
+                second, _ = send(run, rng)
         status = run.end()
         steps = sum(step.time_s > arrived_s for step in run.steps)
         text = run.text()
