@@ -1,16 +1,14 @@
 """What only a GPU can show: the same numbers as on the CPU, whole runs, no TF32. Run with `pytest -m gpu`."""
 
-import os
-import signal
-
 import pytest
 import torch
 from runs import small
+from stopping import StopsAfter
 
 from fisherkit.errors import RunRefused
 from fisherkit.fisher import fisher_spectrum, fisher_trace
 from fisherkit.models import build_model
-from fisherkit.studies import Observer, track
+from fisherkit.studies import track
 from fisherkit.training import newest_checkpoint, numerics
 
 pytestmark = [
@@ -81,18 +79,6 @@ def whole(tmp_path_factory):
 def weights(folder):
     """Those of the last checkpoint."""
     return newest_checkpoint(folder).contents["training"]["model"]
-
-
-class StopsAfter(Observer):
-    """Asks the run to stop after some steps, as a signal does: at once, with a checkpoint."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stepped(self, run, step) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -1,6 +1,7 @@
-"""Coverage-guided fuzzing with atheris: `python fuzz_guided.py TARGET [-runs=N] [-timeout=S]`.
+"""Coverage-guided fuzzing with atheris: `python fuzz_guided.py TARGET [FOLDER] [-runs=N] [-timeout=S]`.
 
-Needs atheris (pip install atheris); an error other than the one that is meant for the input ends it with a traceback.
+FOLDER holds inputs to begin with. Needs atheris (pip install atheris). An error other than the one meant for the
+input ends it with a traceback.
 """
 
 import sys
@@ -15,6 +16,7 @@ with atheris.instrument_imports(include=["fisherkit", "tomllib"]):
     from fisherkit.images import idx, pickles
     from fisherkit.images.contents import Content
     from fisherkit.images.releases import OfficialFile
+    from fisherkit.recording import read
     from fisherkit.studies.execution import ExecutorChoice
     from fisherkit.studies.folder import read_specification
     from fisherkit.studies.protocols.custom import read_grid
@@ -40,12 +42,10 @@ def unpickle(data: bytes) -> None:
 
 
 def read_idx(data: bytes) -> None:
-    """An IDX file of two labels."""
-    content = Content(OfficialFile("labels", 2, len(data), "sha256:0"), data, Path("labels"))
-    pixels = Content(
-        OfficialFile("images", 0, 16, "sha256:0"), bytes((0, 0, 8, 3)) + bytes(4) + b"\0\0\0\x1c" * 2, Path("i")
-    )
-    idx.decode([pixels, content], classes=10)
+    """The IDX files of two labels and two images, one behind the other."""
+    files = (("images", data[10:], 2), ("labels", data[:10], 2))
+    contents = [Content(OfficialFile(name, n, len(d), "sha256:0"), d, Path(name)) for name, d, n in files]
+    idx.decode(contents, classes=10)
 
 
 def toml(data: bytes) -> None:
@@ -60,7 +60,16 @@ def json(data: bytes) -> None:
     read_specification(_file)
 
 
-TARGETS = {"windows": windows, "executors": executors, "pickles": unpickle, "idx": read_idx, "toml": toml, "json": json}
+def run_file(data: bytes) -> None:
+    """A run file, read as users do: the HDF5 of it in another process, of which the coverage says nothing."""
+    _file.write_bytes(data)
+    read(_file)
+
+
+TARGETS = {
+    **{"windows": windows, "executors": executors, "pickles": unpickle, "idx": read_idx},
+    **{"toml": toml, "json": json, "run": run_file},
+}
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
 import tomllib
@@ -245,13 +247,36 @@ def test_the_grid_that_is_changed_is_a_grid(tmp_path: Path) -> None:
     assert read_specification(tmp_path / "run.json").deficit == ("blur",)
 
 
+def seeds() -> dict[str, tuple[int, bytes]]:
+    """For each target of fuzz_guided.py how often in full, and something good to begin with."""
+    batch = {"labels": [3, 7], "data": np.zeros((2, 3), np.uint8), "batch_label": "test"}
+    images = bytes((0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28)) + bytes(2 * 28 * 28)
+    return {
+        "windows": (100_000, b"\0blur(4):0-40"),
+        "executors": (100_000, b"dask:tcp://host:8786"),
+        "pickles": (100_000, pickle.dumps(batch, protocol=2)),
+        "idx": (100_000, bytes((0, 0, 8, 1, 0, 0, 0, 2, 3, 7)) + images),
+        "toml": (50_000, GRID),
+        "json": (50_000, json.dumps(RUN_JSON).encode()),
+        "run": (20_000, RUN),
+    }
+
+
 @pytest.mark.skipif(find_spec("atheris") is None, reason="coverage-guided fuzzing needs atheris: pip install atheris")
-@pytest.mark.parametrize("target", ["windows", "executors", "pickles", "idx", "toml", "json"])
+@pytest.mark.parametrize("target", ["windows", "executors", "pickles", "idx", "toml", "json", "run"])
 def test_guided_by_coverage(target: str, count: Any, publish: Any, tmp_path: Path) -> None:
-    times = count(short=500, full=100_000)
+    full, good = seeds()[target]
+    times = count(short=500, full=full)
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "good").write_bytes(good)
     script = Path(__file__).with_name("fuzz_guided.py")
-    command = [sys.executable, str(script), target, f"-runs={times}", "-timeout=10", f"-artifact_prefix={tmp_path}/"]
+    options = ("seeds", f"-runs={times}", "-timeout=10", f"-max_len={2 * max(len(good), 200)}", "-artifact_prefix=./")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), target, *options]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    publish(f"13 fuzzing guided by coverage, {target}", f"{times:,} cases: exit status {done.returncode}")
+    found = re.search(r"DONE\s+cov: (\d+)", done.stderr)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert found, done.stderr[-3000:]
+    publish(
+        f"13 fuzzing guided by coverage, {target}", f"{times:,} cases through {found[1]} places of the code: no error"
+    )
