@@ -190,10 +190,10 @@ def test_the_note_names_what_is_skewed_and_the_interval_to_take():
     assert "result.interval()" in of_total
     of_layers = skewness_note([summary(5.0, 3.0), summary(5.0, 1.0)], summary(10.0, 1.5))
     assert of_layers is not None
-    assert "carry 1 of 2 layers (skewness 3 over 100)" in of_layers
+    assert "carry 1 of the 2 layers with over 1% of the trace (skewness 3 over 100)" in of_layers
     both = skewness_note([summary(5.0, 3.0), summary(5.0, 1.0)], summary(10.0, 2.1))
     assert both is not None
-    assert "carry the total and 1 of 2 layers (skewness 3 over 100)" in both
+    assert "carry the total and 1 of the 2 layers with over 1% of the trace (skewness 3 over 100)" in both
 
 
 def test_the_note_leaves_layers_out_that_hold_nothing_and_what_has_no_skewness():

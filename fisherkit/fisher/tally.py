@@ -120,7 +120,8 @@ def skewness_note(layers: Sequence[Summary], total: Summary) -> str | None:
     skewed = [s for s in watched if not normal_is_trusted(s.skewness, s.groups)]
     if normal_is_trusted(total.skewness, total.groups) and not skewed:
         return None
-    where = f"{len(skewed)} of {len(watched)} layers" if skewed else "the total"
+    above = f"layers with over {WORTH_A_NOTE:.0%} of the trace"
+    where = f"{len(skewed)} of the {len(watched)} {above}" if skewed else "the total"
     if skewed and not normal_is_trusted(total.skewness, total.groups):
         where = f"the total and {where}"
     worst = max([total, *skewed], key=lambda s: s.skewness**2 / s.groups)
