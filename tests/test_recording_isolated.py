@@ -154,3 +154,10 @@ def _runs(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_without_forks_it_says_where_it_works():
+    code = "import os, random; del os.register_at_fork; import fisherkit; fisherkit.read"  # which `random` needs too
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("ImportError: fisherkit keeps runs in files on Linux and macOS")

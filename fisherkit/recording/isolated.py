@@ -21,6 +21,9 @@ from typing import Any, BinaryIO, cast
 from fisherkit.errors import UnreadableFile
 from fisherkit.recording.extracted import Extracted, receive
 
+if not hasattr(os, "register_at_fork"):
+    raise ImportError("fisherkit keeps runs in files on Linux and macOS; on Windows use it in WSL.")
+
 # the limits of processor time and memory are the child's own; this one is for what uses neither
 _LONGEST_S = 60.0
 STARTED = b"ready\n"  # its first line
