@@ -258,7 +258,7 @@ def seeds() -> dict[str, tuple[int, bytes]]:
         "idx": (100_000, bytes((0, 0, 8, 1, 0, 0, 0, 2, 3, 7)) + images),
         "toml": (50_000, GRID),
         "json": (50_000, json.dumps(RUN_JSON).encode()),
-        "run": (20_000, RUN),
+        "run": (5_000, RUN),
     }
 
 
