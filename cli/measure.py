@@ -36,7 +36,8 @@ def measure(checkpoints: tuple[Path, ...], out: Path, **options: Any) -> None:
     fisherkit measure epoch_*.pt --model resnet18 --width 16 --data cifar10 --data-dir DIR
     fisherkit plot measured.h5
 
-    One row for each file, ordered by the number in its name.
+    One row for each file, ordered by the last number in its name, which becomes its epoch. Where no name has a number
+    they are 0, 1, 2, ... in the order given; names with and without one together, and two with the same, are refused.
 
     \b
     torchrun --nproc-per-node 4 -m fisherkit_cli measure epoch_*.pt ...
@@ -79,6 +80,7 @@ def _measured(checkpoints: tuple[Path, ...], out: Path, options: dict[str, Any],
         out,
         attributes={"configuration": asked},
         measured=say,
+        notice=lambda text: click.echo(f"note: {text}"),
         batch_size=options["batch_size"],
         **{name: options[name] for name in ("estimator", "engine", "draws", "batchnorm", "seed", "max_memory")},
     )

@@ -1,6 +1,5 @@
 """Weights from anybody's training: a state dict saved by torch, or a safetensors file; never any code."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,23 +77,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise UnreadableFile(path, f"{name} has numbers that are NaN or infinite. Measure an earlier checkpoint.")
     model.load_state_dict(given)
-
-
-def numbered(paths: list[Path]) -> list[tuple[int, Path]]:
-    """Each checkpoint with the number in its name (ckpt-1200-..., epoch_12.pt), in that order.
-
-    Where the names do not hold different numbers: 0, 1, 2, ... in the order given.
-    """
-    numbers = [_number(path) for path in paths]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        return list(enumerate(paths))
-    return sorted((number, path) for number, path in zip(numbers, paths, strict=True) if number is not None)
-
-
-def _number(path: Path) -> int | None:
-    own = re.fullmatch(r"ckpt-([0-9]+)-[0-9a-f]{16}", path.stem)
-    found = [own[1]] if own else re.findall(r"[0-9]+", path.stem)
-    return int(found[-1]) if found and len(found[-1]) < 16 else None
 
 
 def _is_state(found: Mapping[Any, Any]) -> bool:
