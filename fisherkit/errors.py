@@ -29,4 +29,4 @@ class RunRefused(Exception):  # noqa: N818
 
 
 class FolderInUse(RunRefused):
-    """Another process writes into the folder now; the command line exits with status 75 (EX_TEMPFAIL)."""
+    """Another process writes into the folder or the file now; the command line exits with status 75 (EX_TEMPFAIL)."""

@@ -1,4 +1,4 @@
-"""The only code that writes files: whole files put in place atomically, and one writer per run folder.
+"""The only code that writes files: whole files put in place atomically, and one writer per run folder or run file.
 
 A reader sees the old file or the new one, never a part. After `atomic_write` has returned, the new file
 survives a kill of the process and a loss of power. Every step is one call of a function of `os`, so that a
@@ -93,19 +93,40 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUse: Another process, or another part of this one, holds the folder.
     """
-    _make_folder(folder)
-    path = folder / LOCK_NAME
+    remedy = "Wait until it has finished, or stop it, and try again."
+    with _held(folder / LOCK_NAME, what=folder, remedy=remedy):
+        _remove_leftovers(folder)
+        yield
+
+
+@contextmanager
+def lock_file(file: Path) -> Iterator[None]:
+    """Hold one file for writing, whatever else is in its folder, by `.<name>.lock` beside it; otherwise as `lock`.
+
+    The lock file stays, as that of a folder does: who removes it may remove it from under a process that waits for it.
+
+    Raises:
+        FolderInUse: Another process, or another part of this one, holds the file.
+    """
+    with _held(
+        file.with_name(f".{file.name}{LOCK_NAME}"),
+        what=file,
+        remedy="Close it there, or wait until that process has ended, or choose another file.",
+    ):
+        yield
+
+
+@contextmanager
+def _held(path: Path, *, what: Path, remedy: str) -> Iterator[None]:
+    _make_folder(path.parent)
     before = _written_holder(path)
     held = FileLock(path)
     try:
         held.acquire(blocking=False)
     except Timeout:
-        raise FolderInUse(
-            f"{folder} is in use by {_holder(path, before)}. Wait until it has finished, or stop it, and try again."
-        ) from None
+        raise FolderInUse(f"{what} is in use by {_holder(path, before)}. {remedy}") from None
     try:
         _write_holder(path)
-        _remove_leftovers(folder)
         yield
     finally:
         held.release()

@@ -1,12 +1,18 @@
 """FisherTracker in a user's own loop: rows, resuming, non-interference."""
 
+import gc
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import fisherkit
-from fisherkit.errors import RunRefused
+from fisherkit.errors import FolderInUse, RunRefused, UnreadableFile
 from fisherkit.fisher import fisher_trace
 from fisherkit.recording import FisherTracker
 
@@ -113,3 +119,92 @@ def test_rows_that_are_not_finite_are_refused_and_the_earlier_ones_kept(sets, tm
 def test_the_empirical_fisher_is_not_an_estimator_of_the_true_one(sets, tmp_path):
     with pytest.raises(ValueError, match="estimator must be exact, sampled or propagated"):
         FisherTracker(tmp_path / "run.h5", network(), sets[0], estimator="empirical")
+
+
+def test_a_second_tracker_of_a_file_is_refused_naming_the_first(sets, tmp_path):
+    path = tmp_path / "new" / "run.h5"
+    with FisherTracker(path, network(), sets[0]) as tracker:
+        with pytest.raises(FolderInUse, match=rf"new/run.h5 is in use by process {os.getpid()} on .*\. Close it there"):
+            FisherTracker(path, network(), sets[1])
+        with FisherTracker(tmp_path / "new" / "other.h5", network(), sets[1]) as other:
+            other.record(0)
+        tracker.record(0)
+    with FisherTracker(path, network(), sets[0], rows=fisherkit.read(path)) as tracker:
+        tracker.record(1)
+    assert len(fisherkit.read(path)) == 2
+
+
+def test_a_closed_tracker_records_no_more(sets, tmp_path):
+    tracker = FisherTracker(tmp_path / "run.h5", network(), sets[0])
+    tracker.record(0)
+    tracker.close()
+    with FisherTracker(tmp_path / "run.h5", network(), sets[0]), pytest.raises(RunRefused, match=r"is closed. Make an"):
+        tracker.record(1)
+    tracker.close()
+    assert len(fisherkit.read(tmp_path / "run.h5")) == 1
+
+
+def test_a_tracker_that_could_not_be_made_or_is_forgotten_holds_nothing(sets, tmp_path):
+    path = tmp_path / "run.h5"
+    path.write_bytes(b"hello")
+    with pytest.raises(UnreadableFile) as caught:
+        FisherTracker(path, network(), sets[0])
+    path.unlink()
+    forgotten = FisherTracker(path, network(), sets[0])
+    del forgotten
+    gc.collect()
+    FisherTracker(path, network(), sets[0]).close()
+    assert caught.value.path == path
+
+
+def test_a_tracker_that_could_not_write_its_last_rows_still_holds_the_file(sets, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "run.h5")
+
+    tracker = FisherTracker(tmp_path / "run.h5", network(), sets[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("fisherkit.recording.writer.atomic_write", full)
+        patch.setattr("fisherkit.recording.writer._CLOSE_RETRIES_S", 0.0)
+        tracker.record(0)
+        with pytest.raises(OSError, match="for the last rows"):
+            tracker.close()
+        with pytest.raises(FolderInUse):
+            FisherTracker(tmp_path / "run.h5", network(), sets[0])
+    tracker.close()
+    assert len(fisherkit.read(tmp_path / "run.h5")) == 1
+
+
+FORKING = """
+import os, sys
+from pathlib import Path
+import fisherkit, torch
+from fisherkit.errors import RunRefused
+
+path, model = Path(sys.argv[1]), torch.nn.Linear(3, 2)
+tracker = fisherkit.FisherTracker(path, model, torch.ones(4, 3))
+tracker.record(0)
+child = os.fork()
+if child == 0:
+    try:
+        tracker.record(1)
+    except RunRefused as error:
+        assert "of which this one is a fork" in str(error)
+        tracker.close()
+        del tracker  # as when the process ends by and by
+        os._exit(0)
+    os._exit(1)
+print(os.waitpid(child, 0)[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_fork_neither_writes_nor_frees_the_file_and_a_kill_does(sets, tmp_path):
+    path = tmp_path / "run.h5"
+    command = [sys.executable, "-c", FORKING, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "0\n"
+        with pytest.raises(FolderInUse, match=f"process {holder.pid} on"):
+            FisherTracker(path, nn.Linear(3, 2), torch.ones(4, 3))
+        holder.send_signal(signal.SIGKILL)
+    FisherTracker(path, nn.Linear(3, 2), torch.ones(4, 3)).close()
+    assert len(fisherkit.read(path)) == 1

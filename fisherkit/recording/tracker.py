@@ -1,6 +1,8 @@
 """`FisherTracker`: measure a model again and again while it trains, and keep every row."""
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,12 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from fisherkit.errors import RunRefused
 from fisherkit.fisher import FisherTrace, fisher_spectrum, fisher_trace, fisher_traces, trainable_layers
 from fisherkit.fisher.processes import processes
 from fisherkit.images import ImageSet
 from fisherkit.recording.spectra import spectrum_facts, spectrum_variables
 from fisherkit.recording.trajectory import Trajectory
 from fisherkit.recording.writer import RunFile
+from fisherkit.storage import lock_file
 
 MAIN_PROBE = "train"
 BATCH_SIZES = "batch_sizes"  # attribute: images in a pass, planned at the first row
@@ -37,13 +41,17 @@ class FisherTracker:
     Under an initialised torch.distributed every process makes the same calls; the images are shared out, and process 0
     writes the file. With distributed=False each process measures, and writes, what it is given.
 
+    Until it is closed (or gone) the tracker holds its file, by a lock in `.<name>.lock` beside it; another tracker, in
+    this process or another, is refused the file.
+
     With `spectrum`, rows also hold the k largest eigenvalues of each layer's Fisher on the first images of the first
     probe, `fisher_eigenvalue_1` to `_k`, its trace there, `fisher_spectrum_trace`, and `fisher_effective_rank`, also
     `_corrected` for the number of images with `fisher_effective_rank_stderr` (see `fisher_spectrum`, also for what it
     costs).
 
     Args:
-        path: the run file; made if it is not there. Rows that it already holds must be reproduced bit for bit.
+        path: the run file; made if it is not there, with its folder. Rows that it already holds must be reproduced bit
+            for bit.
         model: any module; its trainable parameters must not change in number.
         probe: an ImageSet, or anything `fisher_trace` takes that can be read again; or a dictionary of several
             by name, the first of which gives `fisher_true`, the others `fisher_true_<name>`.
@@ -53,6 +61,11 @@ class FisherTracker:
         spectrum: how many eigenvalues of each layer to record; or options of `fisher_spectrum` (k, max_images,
             estimator, ...).
         options: as for `fisher_trace` (estimator, engine, draws, loss, batchnorm, batch_size, seed, ...).
+
+    Raises:
+        FolderInUse: another tracker has the file.
+        RunRefused: the file holds rows of another model, or others than the `rows`.
+        UnreadableFile: the file cannot be read.
     """
 
     def __init__(
@@ -83,20 +96,25 @@ class FisherTracker:
         self.empirical = labelled if empirical is None else empirical
         layers = trainable_layers(model)
         self.layers = tuple(layer.name for layer in layers)
-        self.file = RunFile(
-            Path(path),
-            layers=self.layers,
-            parameters=np.array([layer.size for layer in layers]),
-            attributes={
-                "torch_version": str(torch.__version__),
-                "probes": self._describe_probes(),
-                **(attributes or {}),
-            },
-            trajectory=rows,
-            accept_different_numerics=accept_different_numerics,
-            notice=notice,
-            writes=processes(distributed=options.get("distributed", True)).rank == 0,
-        )
+        writes = processes(distributed=options.get("distributed", True)).rank == 0
+        with ExitStack() as held:
+            if writes:
+                held.enter_context(lock_file(Path(path)))
+            self.file = RunFile(
+                Path(path),
+                layers=self.layers,
+                parameters=np.array([layer.size for layer in layers]),
+                attributes={
+                    "torch_version": str(torch.__version__),
+                    "probes": self._describe_probes(),
+                    **(attributes or {}),
+                },
+                trajectory=rows,
+                accept_different_numerics=accept_different_numerics,
+                notice=notice,
+                writes=writes,
+            )
+            self._held, self._process, self._closed = held.pop_all(), os.getpid(), False
         self.batch_sizes: dict[str, int] = dict(
             self.file.attributes.get(BATCH_SIZES) or self.file.earlier.get(BATCH_SIZES, {})
         )
@@ -121,7 +139,9 @@ class FisherTracker:
 
         Raises:
             FloatingPointError: a trace or spectrum is not finite; it names the layers. The earlier rows are safe.
+            RunRefused: the tracker is closed, or was made in another process than this fork of it.
         """
+        self._check_open()
         variables = {"weight_norm": weight_norms(self.model)}
         series: dict[str, float] = {
             "epoch": float(epoch),
@@ -215,9 +235,29 @@ class FisherTracker:
         return self.file.trajectory
 
     def close(self) -> None:
-        """Publish the rows, if there are any."""
+        """Publish the rows, if there are any, and free the file for others; in a forked process nothing happens.
+
+        Raises:
+            OSError: the last rows could not be written. The file is still held, and `close` can be tried again.
+        """
+        if self._closed or os.getpid() != self._process:
+            return
         if len(self.file):
             self.file.close()
+        self._held.close()
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunRefused(
+                f"{self.file.path} is closed. Make another FisherTracker to go on with it; rows=fisherkit.read(...) "
+                "keeps the rows that it has."
+            )
+        if os.getpid() != self._process:
+            raise RunRefused(
+                f"{self.file.path} is held by process {self._process}, of which this one is a fork. Record there, or "
+                "make a FisherTracker with another file here."
+            )
 
     def __enter__(self) -> "FisherTracker":
         return self
