@@ -360,3 +360,26 @@ def test_a_file_size_limit_loses_no_row(tmp_path):
     assert notices == 1
     assert after == "1000 True"
     assert os.listdir(tmp_path) == ["run.h5"]
+
+
+def test_new_rows_come_between_those_of_the_file_where_that_is_accepted(path):
+    first = opened(path)
+    for step in (10, 30):
+        add(first, step, value=step)
+    first.close()
+    with pytest.raises(RunRefused, match="does not reproduce"):
+        add(opened(path), 5)
+    run = opened(path)
+    run.accept_rows_between()
+    for step in (5, 10, 20):
+        add(run, step, value=step)
+        assert run.publish(force=True)
+        assert read(path).series["step"].tolist() == [10, 30]  # not before all of its rows are there again
+    with pytest.raises(RunRefused, match="does not reproduce"):
+        add(run, 30, value=31)
+    again = opened(path)
+    again.accept_rows_between()
+    for step in (5, 10, 20, 30, 40):
+        add(again, step, value=step)
+    again.close()
+    assert read(path).variables["fisher_true"][:, 0].tolist() == [5, 10, 20, 30, 40]

@@ -87,6 +87,7 @@ class RunFile:
         self._on_disk = _read_existing(self.path, self._rows)
         self.earlier: Mapping[str, Any] = self._on_disk.attributes if self._on_disk else {}  # of the file as it was
         self._reproduced = 0  # rows that are on disk and came out the same
+        self._accept_between, self._inserted = False, 0  # new rows before some of those on disk
         self._unpublished = True
         self._image: bytes | None = None
         self._due, self._last_cost = clock.monotonic(), 0.0
@@ -106,6 +107,15 @@ class RunFile:
     def trajectory(self) -> Trajectory:
         """Everything recorded so far."""
         return self._rows.trajectory(self._attributes.values)
+
+    @property
+    def held(self) -> Trajectory | None:
+        """What the file held when it was opened, until it is written."""
+        return self._on_disk
+
+    def accept_rows_between(self) -> None:
+        """From here on a row whose step is not in the file may come before those of the file."""
+        self._accept_between = True
 
     def append(self, *, variables: Mapping[str, np.ndarray], series: Mapping[str, float | int | np.generic]) -> None:
         """Add a row; names that were not there before are NaN (flags: 0) in the earlier rows.
@@ -192,9 +202,13 @@ class RunFile:
         """Compare the rows not compared yet with those that the file held when the run was opened."""
         if self._on_disk is None:
             return
-        start, stop = self._reproduced, min(len(self._rows), len(self._on_disk))
+        if self._comes_between(self._on_disk):
+            self._inserted += 1
+            return
+        before = self._inserted
+        start, stop = self._reproduced, min(len(self._rows) - before, len(self._on_disk))
         if start < stop and not self._accept:
-            mine = self._rows.trajectory(self._on_disk.attributes, start, stop)
+            mine = self._rows.trajectory(self._on_disk.attributes, start + before, stop + before)
             differences = _without_empty(mine).differences(_without_empty(self._on_disk.rows(start, stop)))
             if differences:
                 raise RunRefused(
@@ -202,6 +216,13 @@ class RunFile:
                     "images, options, code, threads or instruction set. Use those of the first part, or another file."
                 )
         self._reproduced = stop
+
+    def _comes_between(self, on_disk: Trajectory) -> bool:
+        """Whether the last row is a new one before the next of the file."""
+        if not self._accept_between or self._reproduced == len(on_disk):
+            return False
+        _, last = self._rows.views(len(self._rows) - 1)
+        return bool(last["step"][0] < on_disk.series["step"][self._reproduced])
 
 
 def _read_existing(path: Path, rows: Rows) -> Trajectory | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -24,7 +25,7 @@ def numbered(paths: Sequence[Path]) -> list[tuple[int, Path]]:
             f"{len(paths) - len(without)} with. Give it one, as in epoch_12.pt, or leave it out."
         )
     ordered = sorted((number, path) for number, path in found if number is not None)
-    for (number, path), (after, other) in zip(ordered, ordered[1:], strict=False):
+    for (number, path), (after, other) in pairwise(ordered):
         if number == after:
             raise ValueError(
                 f"checkpoints must have different numbers in their names; got {number} in {str(path)!r} and "
