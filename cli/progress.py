@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -15,9 +14,11 @@ from fisherkit.studies import Observer
 
 from .failure import printable
 from .log import LOG_NAME, Log
+from .output import say
 
 _NUMBER = re.compile(r"(?<![\w.'])[0-9][0-9,]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?")  # in a note; not those in layer names
 _MOST_NOTES = 20
+NOT_MEASURED = "tr F -"
 
 if TYPE_CHECKING:
     from fisherkit.fisher import FisherTrace
@@ -41,7 +42,8 @@ class Progress(Observer):
             transient=True,
         )
         self.task = self.bar.add_task("", total=1.0, epoch="", text="")
-        self.fisher, self.began, self.ran = "", time.monotonic(), 0
+        self.fisher, self.of_the_epoch = "", NOT_MEASURED  # the last total; the last of the epoch in progress
+        self.began, self.ran = time.monotonic(), 0
         self.noted: set[str] = set()
         self.log = Log(folder / LOG_NAME, tell=lambda text: self._print(f"note: {text}")) if log else None
 
@@ -61,8 +63,8 @@ class Progress(Observer):
         self._say(self.started_text(run, resumed_at))
 
     def measured(self, run: "Run", result: "FisherTrace") -> None:
-        """Keep the last total for the next line; show a note when it first says what none said, numbers aside."""
-        self.fisher = f"tr F {result.total:.3g} ± {result.total_stderr:.1g}"
+        """Keep the total for the next line; show a note when it first says what none said, numbers aside."""
+        self.fisher = self.of_the_epoch = f"tr F {result.total:.3g} ± {result.total_stderr:.1g}"
         for note in result.notes:
             kind = _NUMBER.sub("#", note)
             if kind not in self.noted and len(self.noted) < _MOST_NOTES:
@@ -71,6 +73,8 @@ class Progress(Observer):
 
     def stepped(self, run: "Run", step: "StepReport") -> None:
         """Move the bar."""
+        if step.step_in_epoch == 1:
+            self.of_the_epoch = NOT_MEASURED
         done = (step.epoch + step.step_in_epoch / step.steps_in_epoch) / self.epochs
         if self.live:
             self.bar.update(self.task, completed=done, epoch=f"{step.epoch + 1}/{self.epochs}", text=self.fisher)
@@ -83,11 +87,11 @@ class Progress(Observer):
             self._say(self.phase_end(report))
 
     def line(self, report: "EpochReport") -> str:
-        """The numbers of an epoch."""
+        """The numbers of an epoch, with the last total that was measured in it."""
         deficits = " ".join(str(deficit) for deficit in report.conditions.deficits)
         return (
             f"epoch {report.epoch + 1:3}/{self.epochs}  train {report.train_loss:.3f} {report.train_accuracy:6.1%}  "
-            f"test {report.test_loss:.3f} {report.test_accuracy:6.1%}  {self.fisher}  lr {report.lr:.3g}"
+            f"test {report.test_loss:.3f} {report.test_accuracy:6.1%}  {self.of_the_epoch}  lr {report.lr:.3g}"
             + (f"  [{deficits}]" if deficits else "")
         )
 
@@ -121,8 +125,10 @@ class Progress(Observer):
     def _print(self, text: str) -> None:
         if self.live:
             self.console.print(printable(text), markup=False)
-        else:
-            click.echo(printable(text))
+        elif (problem := say(text)) and self.log is not None:
+            self.log.add(
+                f"note: standard output cannot be written ({problem}); the run goes on, and is told here alone"
+            )
 
     def __enter__(self) -> "Progress":
         if self.live:

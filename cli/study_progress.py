@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
 from rich.live import Live
 
@@ -14,7 +13,7 @@ from fisherkit.studies.execution import Ending, ExecutionObserver
 from fisherkit.studies.execution.observer import RUNNING
 from fisherkit.studies.execution.process import LOG_NAME
 
-from .failure import printable
+from .output import say
 from .study_screen import run_names, screen, summary_text
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class StudyProgress(ExecutionObserver):
 
     def _say(self, text: str) -> None:
         if not self.live:
-            click.echo(printable(text))
+            say(text)
 
     def __enter__(self) -> "StudyProgress":
         if self.live:

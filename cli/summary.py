@@ -19,10 +19,16 @@ def run_summary(trajectory: Trajectory) -> str:
     if top is not None:
         lines.append(
             f"Fisher   total peaked at {top.value:.4g} nats² in epoch {top.epoch:g}; "
-            f"{top.last_value:.4g} in epoch {top.last_epoch:g} ({top.forgotten:.0%} below the peak)"
+            f"{top.last_value:.4g} in epoch {top.last_epoch:g}{_after(trajectory, top.last_epoch)} "
+            f"({top.forgotten:.0%} below the peak)"
         )
         share = shares(trajectory)
         largest = sorted(range(len(share)), key=lambda k: -share[k])[:LARGEST]
         named = ", ".join(f"{trajectory.layers[k]} {share[k]:.0%}" for k in largest)
         lines.append(f"         share by layer at the end: {named}")
     return "\n".join(lines)
+
+
+def _after(trajectory: Trajectory, epoch: float) -> str:
+    """A word on later epochs, where there are any."""
+    return ", the last measured" if trajectory.series["epoch"][-1] > epoch else ""

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ from fisherkit_cli.progress import Progress
 from runs import ARGUMENTS, small
 from test_cli_runs import call
 
+import fisherkit
 from fisherkit.storage import lock
 
 STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC  ")
@@ -36,7 +39,7 @@ def test_the_log_says_why_a_run_ended(tmp_path):
     status, text = call(*ARGUMENTS, "--lr", "1e30", "--out", str(tmp_path))
     assert status == 1
     assert log_of(tmp_path)[-1] == text.splitlines()[-1]
-    assert log_of(tmp_path)[-1].startswith("fisherkit: training loss became infinite or NaN in epoch 0 at step 2")
+    assert log_of(tmp_path)[-1].startswith("fisherkit: training loss became infinite or NaN at step 2, in epoch 1")
 
 
 def test_the_run_of_a_study_keeps_no_second_log(tmp_path, monkeypatch):
@@ -101,3 +104,32 @@ def test_layers_that_are_numbers_are_told_apart(capsys):
 
 def test_notes_do_not_flood(capsys):
     assert len(shown(capsys, *(f"layer a{number} has trace 0" for number in range(100)))) == 20
+
+
+def test_an_epoch_without_a_measurement_shows_none(tmp_path):
+    status, text = call(*ARGUMENTS[:-4], "--every", "2", "--threads", "1", "--out", str(tmp_path / "run"))
+    assert status == 0, text
+    shown = re.findall(r"^epoch .*  tr F (\S+)", text, re.MULTILINE)
+    traces = fisherkit.read(tmp_path / "run" / "run.h5").total("fisher_true")
+    assert shown == ["-", f"{traces[2]:.3g}", f"{traces[3]:.3g}"]  # the last epoch is always measured
+
+
+def test_a_run_that_went_wrong_shows_no_old_trace(tmp_path):
+    status, text = call(*ARGUMENTS, "--lr", "1e30", "--on-nonfinite", "continue", "--out", str(tmp_path / "run"))
+    assert status == 0, text
+    assert re.findall(r"^epoch .*  tr F (\S+)", text, re.MULTILINE) == ["-"] * 3
+    assert "in epoch 0, the last measured (0% below" in text
+
+
+@pytest.mark.parametrize("gone", ["a closed pipe", "a full device"])
+def test_where_nobody_reads_what_it_prints_the_run_goes_on(tmp_path, gone: str):
+    reading, writing = os.pipe()
+    os.close(reading)
+    output = writing if gone == "a closed pipe" else os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-m", "fisherkit_cli", *ARGUMENTS, "--out", str(tmp_path)]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert fisherkit.read(tmp_path / "run.h5").attributes["finished"]
+    log = log_of(tmp_path)
+    assert sum("standard output cannot be written" in line for line in log) == 1
+    assert log[-1].startswith("picture ")

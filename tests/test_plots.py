@@ -164,3 +164,14 @@ def test_hostile_names_are_drawn_as_text(tmp_path):
     drawn = (tmp_path / "a.svg").read_text()
     assert "\x1b" not in drawn
     assert "x" * 81 not in drawn
+
+
+def test_an_explosion_is_seen():
+    gaps = without_rows(made_up(), [7, *range(30, 41)])  # not measured; and what could not be
+    wrong = dataclasses.replace(gaps, attributes={**gaps.attributes, "exploded": "the loss is NaN"})
+    figure = plots.heatmap(wrong)
+    (axes,) = maps(figure)
+    assert np.ma.getmaskarray(axes.collections[0].get_array().reshape(20, 40)).sum(1).tolist() == [11] * 20
+    assert figure.axes[0].get_title() == "(exploded)"
+    titles = [axes.get_title() for axes in plots.heatmap([made_up(), wrong]).axes[:2]]
+    assert titles == ["blur:0-12, seed 0", "blur:0-12, seed 0 (exploded)"]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from fisherkit.plots import windows
-from fisherkit.plots.selection import matching_layers, quantity, run_titles, several
+from fisherkit.plots.selection import exploded, matching_layers, quantity, run_titles, several
 from fisherkit.plots.style import DECADES, label, label_epochs, new_figure, set_gaps, style, title
 from fisherkit.recording import Trajectory
 
@@ -83,6 +83,8 @@ def _panel(run: Trajectory, variable: str, scale: Scale, patterns: Sequence[str]
     shown = np.isfinite(values) & ((values > 0) | (scale == "share"))
     if not measured.any():
         raise ValueError(f"variable must have been measured in some row; {variable!r} was in none.")
+    if exploded(run):
+        measured[np.flatnonzero(measured)[-1] :] = True  # what could not be measured any more is drawn, in grey
     drawn = np.where(shown, values, np.nan)[measured][:, columns]
     return _Panel(run, chosen, drawn, cell_edges(run.series["epoch"][measured]), windows.spans(run))
 

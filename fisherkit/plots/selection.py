@@ -48,6 +48,8 @@ def quantity(variable: str) -> tuple[str, str]:
 def run_titles(runs: Sequence[Trajectory], titles: Sequence[str] | None) -> list[str]:
     """The titles given, or for several runs their deficits, with the seed where that alone tells them apart.
 
+    A run whose numbers went wrong has the word after it.
+
     Raises:
         ValueError: A number of titles that is not the number of runs.
     """
@@ -55,12 +57,15 @@ def run_titles(runs: Sequence[Trajectory], titles: Sequence[str] | None) -> list
         if len(titles) != len(runs):
             raise ValueError(f"titles must be one for each of the {len(runs)} runs; got {len(titles)}.")
         return list(titles)
-    if len(runs) == 1:
-        return [""]
-    names = [_deficits(run) for run in runs]
+    names = [_deficits(run) for run in runs] if len(runs) > 1 else [""]
     if len(set(names)) < len(names):
         names = [f"{name}, seed {_seed(run)}" for name, run in zip(names, runs, strict=True)]
-    return names
+    return [f"{name} (exploded)".strip() if exploded(run) else name for name, run in zip(names, runs, strict=True)]
+
+
+def exploded(run: Trajectory) -> bool:
+    """Whether a loss or trace of the run became infinite or NaN."""
+    return bool(run.attributes.get("exploded"))
 
 
 def _deficits(run: Trajectory) -> str:
