@@ -13,7 +13,7 @@ from fisherkit.errors import FolderInUse
 from fisherkit.storage import lock
 from fisherkit.studies import track
 from fisherkit.studies.execution import Unit
-from fisherkit.studies.folder import finished_run, read_specification
+from fisherkit.studies.folder import read_specification, recorded_run
 
 STUDY = [
     *(sys.executable, "-m", "fisherkit_cli", "study", "removal", "--arms", "1,2", "--clean-epochs", "10"),
@@ -43,7 +43,9 @@ def test_a_killed_study_goes_on_to_the_same_runs(tmp_path):
         process.kill()
     before = started(out)
     wait_until(lambda: all(free(Path(unit.folder)) for unit in before))  # the runs end with their driver
-    assert not all(finished_run(Path(unit.folder)) for unit in before)  # else it was killed too late to show anything
+    runs = [recorded_run(Path(unit.folder)) for unit in before]
+    # else it was killed too late to show anything
+    assert not all(run is not None and run.attributes["finished"] for run in runs)
     again = subprocess.run([*STUDY, "--out", str(out)], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     units = started(out)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from runs import ARGUMENTS, small
 from stopping import StopsAfter
 
@@ -16,6 +17,7 @@ from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.studies import Observer, track
 from fisherkit.studies import run as run_module
 from fisherkit.studies import sets as sets_module
+from fisherkit.studies.folder import read_specification
 
 IGNORED = ("elapsed_s", "option_sources")
 COMMAND = [sys.executable, "-m", "fisherkit_cli", *ARGUMENTS]
@@ -116,6 +118,25 @@ def test_other_numerics_are_refused_unless_accepted(tmp_path, monkeypatch):
     ):
         track(small(), tmp_path)
     assert track(small(), tmp_path, accept_different_numerics=True).finished
+
+
+def test_it_goes_on_with_the_threads_that_it_began_with(tmp_path):
+    begun = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # as OMP_NUM_THREADS=2 would
+        track(small(threads=None), tmp_path, observer=StopsAfter(2))
+        torch.set_num_threads(1)
+        assert track(small(threads=None), tmp_path).trajectory.attributes["numerics"]["threads"] == 2
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(begun)
+
+
+def test_the_folder_of_the_images_is_kept_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    track(small(data_dir="images"), tmp_path / "run", observer=StopsAfter(2))
+    assert read_specification(tmp_path / "run" / "config.json").data_dir == str(tmp_path / "images")
+    assert fisherkit.read(tmp_path / "run" / "run.h5").attributes["configuration"]["data_dir"] == "images"
 
 
 def test_a_run_killed_between_publishing_and_checkpointing_never_shrinks_its_file(tmp_path):

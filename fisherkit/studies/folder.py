@@ -10,7 +10,7 @@ from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.images import ImageSet
 from fisherkit.recording import Trajectory, read
 from fisherkit.storage import atomic_write
-from fisherkit.studies.specification import RunSpecification, check_choices
+from fisherkit.studies.specification import MOST_THREADS, RunSpecification, check_choices
 
 
 def identity_of(specification: RunSpecification, train: ImageSet, test: ImageSet) -> dict[str, Any]:
@@ -22,10 +22,18 @@ def identity_of(specification: RunSpecification, train: ImageSet, test: ImageSet
 
 
 def write_identity(folder: Path, identity: dict[str, Any]) -> None:
-    """Write config.json, once: only a run that could be set up claims the folder."""
+    """Write config.json, once: only a run that could be set up claims the folder.
+
+    The folder of the images is written in full, so that `track --specification` goes on from any place.
+    """
     path = folder / "config.json"
-    if not path.exists():
-        atomic_write(path, json.dumps(identity, indent=1).encode())
+    if path.exists():
+        return
+    configuration = identity["configuration"]
+    if configuration["data_dir"] is not None:
+        place = str(Path(configuration["data_dir"]).expanduser().absolute())
+        identity = {**identity, "configuration": {**configuration, "data_dir": place}}
+    atomic_write(path, json.dumps(identity, indent=1).encode())
 
 
 def check_identity(folder: Path, identity: dict[str, Any], specification: RunSpecification) -> None:
@@ -75,10 +83,14 @@ def read_specification(path: Path) -> RunSpecification:
     return specification
 
 
-def finished_run(folder: Path) -> Trajectory | None:
-    """The run that the folder holds, if it is finished."""
+def recorded_run(folder: Path) -> Trajectory | None:
+    """What the folder holds of its run, if anything."""
     path = folder / "run.h5"
-    if not path.exists():
-        return None
-    trajectory = read(path)
-    return trajectory if trajectory.attributes.get("finished") else None
+    return read(path) if path.exists() else None
+
+
+def threads_of(recorded: Trajectory | None) -> int | None:
+    """How many threads a run was begun with: its bits depend on them."""
+    found = None if recorded is None else recorded.attributes.get("numerics")
+    threads = found.get("threads") if isinstance(found, dict) else None
+    return threads if isinstance(threads, int) and 1 <= threads <= MOST_THREADS else None

@@ -21,7 +21,7 @@ from fisherkit.recording import Trajectory
 from fisherkit.recording.tracker import FisherTracker
 from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
-from fisherkit.studies.folder import check_identity, finished_run, identity_of, write_identity
+from fisherkit.studies.folder import check_identity, identity_of, recorded_run, threads_of, write_identity
 from fisherkit.studies.observer import Observer, Outcome
 from fisherkit.studies.plan import Branch
 from fisherkit.studies.resume import beginning, contents
@@ -70,15 +70,16 @@ def track(
     """
     observer = observer or Observer()
     sets = None if folder.exists() else load_buildable(specification, notice=observer.notice)
-    with lock(folder), deterministic(specification.threads):
+    with lock(folder):
         train, test = sets or load_sets(specification, notice=observer.notice)
         identity = identity_of(specification, train, test)
         check_identity(folder, identity, specification)
-        finished = finished_run(folder)
-        if finished is not None:
-            step = int(finished.series["step"][-1])
-            return Outcome(folder, finished, finished=True, step=step, already_finished=True)
-        with stop_on_signals() as request:
+        recorded = recorded_run(folder)
+        if recorded is not None and recorded.attributes.get("finished"):
+            step = int(recorded.series["step"][-1])
+            return Outcome(folder, recorded, finished=True, step=step, already_finished=True)
+        threads = specification.threads or (None if accept_different_numerics else threads_of(recorded))
+        with deterministic(threads), stop_on_signals() as request:
             run = Run(
                 specification,
                 folder,
