@@ -106,7 +106,10 @@ class RunFolder:
         if self.command is not None:
             return [*lines, f"goes on  {self.checkpoint[1]}", f"         {self.command}"]
         if self.state == "exploded" and not (self.trajectory and self.trajectory.attributes.get("finished")):
-            return [*lines, "goes on  not: it would come to the same; a lower --lr is another run"]
+            return [
+                *lines,
+                "goes on  not: it would come to the same. A lower --lr is another run, and so is --on-nonfinite continue",
+            ]
         return lines
 
 

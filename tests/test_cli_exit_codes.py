@@ -65,7 +65,7 @@ def test_done_wrong_usage_bad_name_bad_file_and_in_use(tmp_path):
 def test_a_failure(tmp_path):
     status, text = call(*ARGUMENTS, "--lr", "1e30", "--out", str(tmp_path / "run"))
     assert status == 1
-    assert "became infinite or NaN in epoch 0 at step 2" in text
+    assert "became infinite or NaN at step 2, in epoch 1" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -115,7 +115,7 @@ def test_numerics_of_a_gpu_name_all_that_its_bits_depend_on():
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path):
-    with pytest.raises(FloatingPointError, match="became infinite or NaN in epoch 0 at step 2: the weights of layer"):
+    with pytest.raises(FloatingPointError, match="became infinite or NaN at step 2, in epoch 1: the weights of layer"):
         track(small(device="cuda", lr=1e30, event=(), every="1"), tmp_path / "stop")
     chosen = small(device="cuda", lr=1e30, event=(), every="1", on_nonfinite="continue")
     run = track(chosen, tmp_path / "continue")

@@ -1,6 +1,5 @@
 """How to train: the choices that stay the same through a run."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from fisherkit.training.schedules import Schedule, parse_schedule
 OPTIMIZERS: tuple[str, ...] = ("sgd", "adam")
 PRECISIONS: tuple[str, ...] = ("fp32", "bf16")
 ON_NONFINITE: tuple[str, ...] = ("stop", "continue")
+LARGEST_LR = 1e30  # Adam divides it by 1 - beta, and the quotient must be a float32
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class TrainingOptions:
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
-        if not (_is_number(self.lr) and 0 < self.lr < math.inf):
-            raise ValueError(f"lr must be a finite number above 0; got {self.lr!r}.")
+        if not (_is_number(self.lr) and 0 < self.lr <= LARGEST_LR):
+            raise ValueError(f"lr must be a number above 0 and at most {LARGEST_LR:g}; got {self.lr!r}.")
         if not (_is_number(self.momentum) and 0 <= self.momentum < 1):
             raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum!r}.")
         parse_schedule(self.lr_schedule)

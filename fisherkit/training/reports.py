@@ -71,6 +71,6 @@ class NonFiniteLossError(FloatingPointError):
     def __str__(self) -> str:
         where = f": {self.where}" if self.where else ""
         return (
-            f"{self.which} became infinite or NaN in epoch {self.epoch} at step {self.step}{where}. "
+            f"{self.which} became infinite or NaN at step {self.step}, in epoch {self.epoch + 1}{where}. "
             f"The learning rate there was {self.lr:g}: try a lower lr."
         )

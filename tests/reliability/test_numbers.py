@@ -192,7 +192,7 @@ def chosen_at_random(rng: random.Random) -> RunSpecification:
         event=(),
         deficit=("blur:0-1",),
         epochs=2,
-        lr=10.0 ** rng.choice([2, 5, 10, 18, 25, 30, 38]),
+        lr=10.0 ** rng.choice([2, 5, 10, 18, 25, 28, 30]),
         optimizer=rng.choice(["sgd", "adam"]),
         estimator=rng.choice(["propagated", "sampled", "exact"]),
         engine=rng.choice(["auto", "auto", "vmap", "ghost"]) if model in ("mlp", "linear") else "auto",
@@ -253,7 +253,7 @@ def test_runs_that_explode_end_or_go_on_as_they_are_told(count, publish, tmp_pat
         unequal += bool(differing)
     publish(
         "14 numbers that go wrong",
-        f"{tried:,} runs at learning rates from 100 to 1e38, stopping and going on: {exploded:,} exploded, "
+        f"{tried:,} runs at learning rates from 100 to 1e30, stopping and going on: {exploded:,} exploded, "
         f"{unnamed:,} without step and layer, {stray:,} stray errors, {unequal:,} with other rows than those recorded",
     )
     assert (unnamed, stray, unequal) == (0, 0, 0)
