@@ -90,3 +90,11 @@ def test_numbers_are_looked_for_before_torch_reads_them(
     (tmp_path / "x.pt").write_bytes(data)
     with pytest.raises(UnreadableFile, match=message):
         read_weights(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_the_format_before_torch_1_6_is_named(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "old.pt"
+    torch.save(good(), path, _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    with pytest.raises(UnreadableFile, match=r"format of torch.save before torch 1\.6.*save it again.*safetensors"):
+        read_weights(path)

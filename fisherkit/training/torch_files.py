@@ -28,6 +28,7 @@ _LARGEST_TUPLE = 1_000  # with all that is in it, counted as often as it is ther
 _LARGEST_PICKLE = 2**28
 _DAMAGE = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, struct.error, zlib.error, MemoryError)
 _REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"}
+_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # a pickled number, with which files before torch 1.6 begin
 _SAFER = "Save model.state_dict(), or use safetensors."
 
 
@@ -70,6 +71,12 @@ def _records(path: Path, data: bytes) -> dict[str, bytes]:
                 raise UnreadableFile(path, "not a checkpoint: parts of the archive are there several times.")
             return {entry.filename: archive.read(entry) for entry in entries}
     except _DAMAGE as error:
+        if _LEGACY in data[:32]:
+            raise UnreadableFile(
+                path,
+                "is in the format of torch.save before torch 1.6, which is not read. Load it and save it again with "
+                "torch.save (without _use_new_zipfile_serialization=False), or as safetensors.",
+            ) from error
         if not data.startswith(b"PK"):
             raise UnreadableFile(path, "not a checkpoint: not in the format of torch.save.") from error
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -147,7 +147,10 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "text": (b"hello", f"{NOT_ONE}: not in the format of torch.save"),
         "page": (b"<html>404 not found</html>", f"{NOT_ONE}: not in the format of torch.save"),
         "pickle": (pickle.dumps({"a": 1}), f"{NOT_ONE}: not in the format of torch.save"),
-        "old format": (saved(good(), _use_new_zipfile_serialization=False), f"{NOT_ONE}: not in the format"),
+        "old format": (
+            saved(good(), _use_new_zipfile_serialization=False),
+            "in the format of torch.save before torch 1.6",
+        ),
         "half": (whole[: len(whole) // 2], "is damaged"),
         "last byte missing": (whole[:-1], "is damaged|" + NOT_ONE),
         "signature only": (whole[:4], "is damaged"),
