@@ -108,7 +108,7 @@ class RunFolder:
         if self.state == "exploded" and not (self.trajectory and self.trajectory.attributes.get("finished")):
             return [
                 *lines,
-                "goes on  not: it would come to the same. A lower --lr is another run, and so is --on-nonfinite continue",
+                "goes on  not: it would come to the same; a lower --lr, or --on-nonfinite continue, is another run",
             ]
         return lines
 
