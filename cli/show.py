@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .failure import printable
 from .files import RUNS
+from .show_folder import folder_facts, folder_lines, is_run
 from .show_run import RunFolder
 from .show_study import is_study, study_facts, study_lines
 
@@ -17,12 +19,20 @@ from .show_study import is_study, study_facts, study_lines
 def show(runs: tuple[Path, ...], as_json: bool) -> None:
     """Say what is in RUNS, whether each is whole, and which command goes on with it.
 
-    RUNS are run files, study files, and the folders of runs, of studies, and of several studies. Nothing is changed,
-    and what is being written is not disturbed.
+    RUNS are run files, study files, the folder of a run or a study, and folders that hold several of these. Nothing is
+    changed, and what is being written is not disturbed.
     """
     for path in runs:
-        if as_json:
-            click.echo(json.dumps(study_facts(path) if is_study(path) else RunFolder.at(path).facts()))
-        else:
-            lines = study_lines(path) if is_study(path) else RunFolder.at(path).lines()
-            click.echo(printable("\n".join(lines)))
+        click.echo(json.dumps(_facts(path)) if as_json else printable("\n".join(_lines(path))))
+
+
+def _lines(path: Path) -> list[str]:
+    if is_study(path):
+        return study_lines(path)
+    return RunFolder.at(path).lines() if is_run(path) else folder_lines(path)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    if is_study(path):
+        return study_facts(path)
+    return RunFolder.at(path).facts() if is_run(path) else folder_facts(path)

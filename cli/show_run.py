@@ -3,6 +3,7 @@
 import re
 import shlex
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,35 +141,58 @@ def last_writer(folder: Path) -> str:
 
 
 def _file_lines(file: Path, trajectory: "Trajectory") -> list[str]:
-    from fisherkit.recording.layout import window_text
-
     from .summary import run_summary
 
     attributes = trajectory.attributes
-    configuration = attributes.get("configuration") or {}
     epochs = trajectory.series["epoch"]
     until = f", epochs {epochs[0]:g} to {epochs[-1]:g}" if len(epochs) else ""
+    configuration = attributes.get("configuration") or {}
     of = f" of {configuration['epochs']}" if until and "epochs" in configuration else ""
     engines = [str(engine) for engine in (attributes.get("engines") or {}).values()]
     counted = ", ".join(f"{engines.count(engine)} by {engine}" for engine in sorted(set(engines)))
-    deficits = ", ".join(window_text(window) for window in attributes.get("deficit_windows") or []) or "none"
     spectrum = attributes.get("spectrum")
     lines = [
         f"{file}: whole (checksum ok), schema {attributes['schema_version']}, "
         f"fisherkit {attributes['fisherkit_version']}, torch {attributes.get('torch_version', 'unknown')}",
-        f"run      {configuration.get('model', 'unknown model')} on {configuration.get('data', 'unknown images')}, "
-        f"deficit {deficits}, seed {configuration.get('seed', 'unknown')}, "
-        f"{'finished' if attributes.get('finished') else 'not finished'}",
+        f"run      {_run(trajectory)}",
         f"rows     {len(trajectory)}{until}{of}",
-        f"layers   {len(trajectory.layers)}, {int(trajectory.parameters.sum()):,} parameters; {counted}",
-        f"measured {attributes.get('estimator', 'unknown')} estimator, draws {attributes.get('draws', '?')}, "
-        f"batchnorm={attributes.get('batchnorm', 'unknown')}, {_probes(attributes.get('probes'))}",
+        f"layers   {len(trajectory.layers)}, {int(trajectory.parameters.sum()):,} parameters"
+        + (f"; {counted}" if counted else ""),
+        f"measured {_measured(attributes)}",
         *([f"numerics {_numerics(attributes['numerics'])}"] if isinstance(attributes.get("numerics"), dict) else []),
         *([f"spectrum {_spectrum(spectrum, trajectory)}"] if isinstance(spectrum, dict) else []),
         f"holds    {', '.join(_names(trajectory))}",
     ]
     summary = run_summary(trajectory) if "fisher_true" in trajectory.variables else ""
     return [*lines, *summary.splitlines()]
+
+
+def _run(trajectory: "Trajectory") -> str:
+    """What it is a run of, as far as the file says, and whether it is finished; a tracker does not know its end."""
+    from fisherkit.recording.layout import window_text
+
+    attributes = trajectory.attributes
+    configuration = attributes.get("configuration") or {}
+    of = [str(configuration[name]) for name in ("model", "data") if name in configuration]
+    windows = attributes.get("deficit_windows")
+    deficits = ", ".join(window_text(window) for window in windows or []) or "none"
+    facts = [
+        *([" on ".join(of)] if of else []),
+        *([f"deficit {deficits}"] if windows is not None else []),
+        *([f"seed {configuration['seed']}"] if "seed" in configuration else []),
+    ]
+    recorded = run_state(trajectory) == "recorded"
+    ending = "finished" if attributes.get("finished") else "not finished"
+    return ", ".join([*facts, "rows recorded by FisherTracker" if recorded else ending])
+
+
+def _measured(attributes: Mapping[str, Any]) -> str:
+    how = [
+        f"{attributes[name]} estimator" if name == "estimator" else f"{name}{sign}{attributes[name]}"
+        for name, sign in (("estimator", ""), ("draws", " "), ("batchnorm", "="))
+        if name in attributes
+    ]
+    return ", ".join([*(how or ["not yet"]), _probes(attributes.get("probes"))])
 
 
 def _numerics(facts: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ def is_study(path: Path) -> bool:
 
 
 def _holds_studies(folder: Path) -> bool:
-    return (folder / RUNS).is_dir() and not (folder / "run.h5").is_file()
+    return (folder / RUNS).is_dir() and not (folder / "run.h5").is_file() and bool(_studies(folder))
 
 
 def study_lines(path: Path) -> list[str]:

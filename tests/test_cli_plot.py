@@ -30,7 +30,8 @@ def test_plot_takes_files_and_folders_and_says_what_it_wrote(runs):
 
 
 ERRORS = {
-    "nothing": (["nowhere"], 2, "run must be a run file or the folder of a run; got 'nowhere'"),
+    "nothing": (["nowhere"], 2, "run must be a run file or the folder of a run; got 'nowhere', which does not exist"),
+    "several": (["{}"], 2, "a folder of several; name the runs in it: blur, clean."),
     "variable": (["{}/blur", "--variable", "x"], 2, "variable must be one of fisher_empirical, fisher_true"),
     "layer": (["{}/blur", "--layer", "q*"], 2, "layer must match one of the layers; got 'q*'"),
     "suffix": (["{}/blur", "--out", "{}/a.bmp"], 2, "out must end in .png, .svg, .pdf"),

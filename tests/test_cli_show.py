@@ -1,10 +1,12 @@
 """show: the folders of runs and of studies, their states, and commands that go on with them."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from runs import small
 from study_records import removal as record
 from test_cli_runs import call
@@ -142,10 +144,47 @@ def test_a_plan_by_another_program_is_refused(planned, runs):
     assert "plan.json: not the plan of a study" in text
 
 
-def test_what_is_neither_is_refused(tmp_path):
+def test_a_folder_of_runs_of_studies_and_of_other_folders_is_shown_part_by_part(planned, tmp_path):
+    track(small(epochs=1, event=(), deficit=("blur:0-1",)), tmp_path / "done")
+    (tmp_path / "done" / "more").mkdir()
+    for name, data in {"bad.h5": b"hello", "note.txt": b"", "empty/note.txt": b"", "damaged/run.h5": b"hello"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "study.d").mkdir()
+    (tmp_path / "study.d" / "study.h5").write_bytes(study_to_bytes(record()))
+    (tmp_path / "deep" / "runs").mkdir(parents=True)
+    (tmp_path / "deep" / "runs2").symlink_to(tmp_path / "done")
     status, text = call("show", str(tmp_path))
+    assert status == 0, text
+    first, *lines, last = text.splitlines()
+    assert first == f"{tmp_path}: holds 6 runs, studies or folders of them"
+    shown = dict(line.split(maxsplit=1) for line in lines)
+    assert {name: shown[name] for name in ("deep", "done", "out", "study.d")} == {
+        **{"deep": "folder of runs or studies", "done": "finished, 3 rows", "out": "studies", "study.d": "study"}
+    }
+    assert all(shown[name].startswith("unreadable: ") for name in ("bad.h5", "damaged"))
+    assert last == f"each     fisherkit show {tmp_path}/NAME"
+    assert json.loads(call("show", "--json", str(tmp_path))[1])["holds"] == shown
+    runs = call("show", str(planned / "runs"))[1].splitlines()
+    assert sorted(line.split(maxsplit=1)[1] for line in runs[1:-1])[0].startswith("finished, ")
+
+
+NOTHING = {
+    "missing": (lambda path: None, "which does not exist"),
+    "empty": (lambda path: path.mkdir(), "which is an empty folder"),
+    "foreign": (lambda path: (path / "x").mkdir(parents=True), "a folder that holds none"),
+    "pipe": (os.mkfifo, "which is neither a file nor a folder"),
+    "link": (lambda path: path.symlink_to("nowhere"), "a link to what does not exist"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), NOTHING.values(), ids=NOTHING)
+def test_what_is_none_of_these_is_refused_saying_what_it_is(tmp_path, make, message: str):
+    make(tmp_path / "x")
+    status, text = call("show", str(tmp_path / "x"))
     assert status == 2
-    assert "run must be a run file or the folder of a run" in text
+    assert "run must be a run file, a study file, or the folder of a run, a study or several of them; got" in text
+    assert f"x', {message}.\n" in text
 
 
 def test_a_file_of_measure_says_nothing_of_going_on(tmp_path):
@@ -156,3 +195,18 @@ def test_a_file_of_measure_says_nothing_of_going_on(tmp_path):
     assert len(run) == 3
     assert "log " not in text
     assert "goes on" not in text
+
+
+def test_a_file_of_a_tracker_is_not_said_to_be_unfinished_or_of_an_unknown_model(tmp_path):
+    with fisherkit.FisherTracker(tmp_path / "own.h5", torch.nn.Linear(3, 2), torch.ones(4, 3)) as tracker:
+        tracker.record(0, measure=False)
+        tracker.close()
+    text = call("show", str(tmp_path / "own.h5"))[1]
+    assert text.splitlines()[1:4] == [
+        "run      rows recorded by FisherTracker",
+        "rows     1, epochs 0 to 0",
+        "layers   1, 8 parameters",
+    ]
+    assert "measured not yet, probe train (4 images)" in text
+    assert "unknown" not in text
+    assert "finished" not in text
