@@ -22,11 +22,16 @@ def run_summary(trajectory: Trajectory) -> str:
             f"{top.last_value:.4g} in epoch {top.last_epoch:g}{_after(trajectory, top.last_epoch)} "
             f"({top.forgotten:.0%} below the peak)"
         )
-        share = shares(trajectory)
-        largest = sorted(range(len(share)), key=lambda k: -share[k])[:LARGEST]
-        named = ", ".join(f"{trajectory.layers[k]} {share[k]:.0%}" for k in largest)
-        lines.append(f"         share by layer at the end: {named}")
+        lines.append(f"         share by layer at the end: {_largest(trajectory)}")
     return "\n".join(lines)
+
+
+def _largest(trajectory: Trajectory) -> str:
+    share = shares(trajectory)
+    if math.isnan(share[0]):
+        return "none, the total is 0"
+    largest = sorted(range(len(share)), key=lambda k: -share[k])[:LARGEST]
+    return ", ".join(f"{trajectory.layers[k]} {share[k]:.0%}" for k in largest)
 
 
 def _after(trajectory: Trajectory, epoch: float) -> str:

@@ -125,3 +125,14 @@ def test_a_place_that_cannot_be_written_is_told_before_measuring(folder: Path, t
     assert f"{tmp_path / 'm.h5'}: Permission denied: no file can be written in this folder" in text
     assert "nothing was measured. Choose another place" in text
     assert "tr F" not in text
+
+
+def test_a_saturated_softmax_is_named_and_nothing_is_nan_percent(tmp_path: Path):
+    model = build_model("linear", classes=10, channels=1, image_size=32, seed=1)
+    torch.save({name: value * 1e30 for name, value in model.state_dict().items()}, tmp_path / "epoch_1.pt")
+    arguments = (str(tmp_path / "epoch_1.pt"), "--model", "linear", "--probe-images", "20")
+    status, text = call("measure", *arguments, "--out", str(tmp_path / "m.h5"))
+    assert status == 0, text
+    assert "note: every prediction is certain" in text
+    assert "share by layer at the end: none, the total is 0" in text
+    assert "nan" not in text

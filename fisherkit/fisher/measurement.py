@@ -11,6 +11,7 @@ from .agreement import Offer, buffers_of, facts_of
 from .ghost import PathError
 from .inputs import Batch
 from .layers import Layer, frozen_parameters, trainable_layers
+from .losses.softmax import counted
 from .noise import ImageNoise
 from .notes import Observed, notes
 from .parts import Measured, Part
@@ -42,6 +43,7 @@ class Measurement:
     parts: list[Part] = field(default_factory=list)
     entropy: list[Tensor] = field(default_factory=list)  # sums over a pass, left on the device
     rare: list[Tensor] = field(default_factory=list)
+    counted: list[Tensor] = field(default_factory=list)
     images: int = 0
     largest: int = 0  # images of a pass
     reduced: Reduced | None = None
@@ -119,6 +121,7 @@ class Measurement:
             values=[{name: part.estimator.combine(v) for name, v in values.items()} for part, values in found],
             entropy=vectors.entropy[0],
             rare=vectors.rare[0],
+            counted=vectors.counted[0],
             moves=dict(self.moves),
             projected=frozenset(self.sketch.layers if self.sketch else ()),
         )
@@ -134,6 +137,7 @@ class Measurement:
             part.add(measured, values)
         self.entropy.append(measured.entropy)
         self.rare.append(measured.rare)
+        self.counted.append(measured.counted)
         self.images += measured.images
         self.largest = max(self.largest, measured.images)
         self.projected |= measured.projected
@@ -170,6 +174,7 @@ class Measurement:
         """The frozen result of one estimator."""
         estimator, tally, request = part.estimator, part.tally, self.request
         tally.check_finite()
+        self._check_counted()
         summaries = [tally.columns[layer.name].summary(estimator.draws, request.population) for layer in self.layers]
         total = tally.total.summary(estimator.draws, request.population)
         parameter = next(iter(self.layers[0].parameters.values()))
@@ -204,6 +209,13 @@ class Measurement:
             notes=notes(self._observed(part), summaries, total),
         )
 
+    def _check_counted(self) -> None:
+        if not any(map(bool, self.counted)):
+            raise ValueError(
+                "labels must leave at least one position that counts; got labels that are all ignore_index. Leave the "
+                "labels out to measure every position."
+            )
+
     def _observed(self, part: Part) -> Observed:
         return Observed(
             model=self.model,
@@ -212,6 +224,7 @@ class Measurement:
             joint=self.found.joint if part.tallied.joint else None,
             batchnorm=self.request.batchnorm,
             rare_draws=float(torch.stack(self.rare).sum()) * part.estimator.draws,
+            dtype=next(iter(self.layers[0].parameters.values())).dtype,
             surveyed=self.found.notes,
             reduced=self.reduced,
         )
@@ -229,6 +242,7 @@ class _BatchVectors:
         self.measurement, self.batch, self.start = measurement, batch, start
         self.entropy: list[Tensor] = []  # of the images, once the outputs were seen
         self.rare: list[Tensor] = []
+        self.counted: list[Tensor] = []
 
     def __call__(self, outputs: Tensor) -> Sequence[Vectors]:
         measurement = self.measurement
@@ -236,6 +250,7 @@ class _BatchVectors:
         if not self.entropy:
             self.entropy.append(likelihood.entropy().sum())
             self.rare.append(likelihood.rare_draws().sum())
+            self.counted.append(counted(likelihood))
         shape = (len(outputs), likelihood.noise)
         uniforms = ImageNoise.draws(measurement.request.seed, self.start, shape, outputs.device)
         return [estimator.vectors(likelihood, uniforms, outputs) for estimator in measurement.request.estimators]

@@ -14,6 +14,10 @@ from .vectors import Estimator
 
 FEW_RARE_DRAWS = 100  # fewer draws of unlikely labels than this: the label-sampled error bar is not to be trusted
 FEW_GROUPS = 8
+CERTAIN = (
+    "every prediction is certain: softmax or sigmoid is saturated, every probability is 0 or 1 at this precision, so "
+    "that all scores and the trace are 0. Look for weights or images that are too large."
+)
 HALF = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float16, torch.bfloat16)}  # relative rounding
 
 
@@ -27,6 +31,7 @@ class Observed:
     joint: str | None  # why the images of a batch depend on each other
     batchnorm: str
     rare_draws: float  # expected number of drawn labels that are not the likeliest
+    dtype: torch.dtype  # of the parameters
     surveyed: tuple[str, ...] = ()  # what the survey of the model adds
     reduced: Reduced | None = None
 
@@ -53,8 +58,11 @@ def _drawn(observed: Observed) -> Iterator[str]:
 
 def _about_model(observed: Observed) -> Iterator[str]:
     columns = observed.tally.columns
-    unused = [name for name, column in columns.items() if not any(bool(mean.any()) for mean in column.means)]
-    yield from about_parameters(observed.model, unused)
+    zero = [name for name, column in columns.items() if not any(bool(mean.any()) for mean in column.means)]
+    certain = len(zero) == len(columns) and _scores_vanish(observed)
+    if certain:
+        yield CERTAIN
+    yield from about_parameters(observed.model, [] if certain else zero)
     if observed.batchnorm == "train":
         yield "batchnorm='train': each batch is one joint model, so its size is part of the quantity."
     elif observed.joint:
@@ -74,6 +82,14 @@ def _about_model(observed: Observed) -> Iterator[str]:
             "that fits to save the time."
         )
     yield from _hooked(observed.model)
+
+
+def _scores_vanish(observed: Observed) -> bool:
+    """Whether the predictions are so certain that the squares of the scores are 0, whatever the layers do."""
+    tiny = torch.finfo(observed.dtype).tiny
+    # with q = 1 - max p the squares are about q, those of a score at the likeliest label q^2
+    vanishing = tiny if observed.estimator.name in ("exact", "propagated") else tiny**0.5
+    return observed.rare_draws < vanishing * observed.tally.images * observed.estimator.draws
 
 
 def about_parameters(model: nn.Module, unused: Sequence[str]) -> Iterator[str]:

@@ -40,6 +40,7 @@ class Measured:
     values: list[dict[str, Tensor]]  # of each estimator and layer: float64 [draws, groups]
     entropy: Tensor  # sums over the images
     rare: Tensor
+    counted: Tensor  # positions whose label counts
     moves: dict[str, str]  # layers that left ghost in this process so far, and why
     projected: frozenset[str]  # layers so far
     reduced: Reduced | None = None
@@ -47,4 +48,6 @@ class Measured:
     def cpu(self) -> "Measured":
         """To be sent to another process."""
         values = [{name: value.cpu() for name, value in found.items()} for found in self.values]
-        return replace(self, values=values, entropy=self.entropy.cpu(), rare=self.rare.cpu())
+        return replace(
+            self, values=values, entropy=self.entropy.cpu(), rare=self.rare.cpu(), counted=self.counted.cpu()
+        )

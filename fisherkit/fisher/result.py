@@ -91,10 +91,14 @@ class FisherTrace:
         rows = [("layer", f"{'trace':>11}  {'±':>9}  {'share':>6}  {'parameters':>10}  engine")]
         for name, trace, stderr, share in zip(self.layers, self.trace, self.stderr, self.share, strict=True):
             size, engine = self.parameters[name], self.engines[name]
-            rows.append((name, f"{trace:11.4g}  {stderr:9.2g}  {share:6.1%}  {size:10,}  {engine}"))
+            rows.append((name, f"{trace:11.4g}  {stderr:9.2g}  {_percent(share)}  {size:10,}  {engine}"))
         size = sum(self.parameters.values())
         rows.append(("total", f"{self.total:11.4g}  {self.total_stderr:9.2g}  {1:6.0%}  {size:10,}"))
         return named_rows(rows)
+
+
+def _percent(share: float) -> str:
+    return f"{'-':>6}" if np.isnan(share) else f"{share:6.1%}"
 
 
 def kind_of(estimator: str, draws: int) -> tuple[str, str]:

@@ -23,6 +23,10 @@ from .survey import Survey, survey
 from .undisturbed import device_of, undisturbed
 from .vectors import Estimator
 
+ALL_ZERO = (
+    "every trace is 0: every prediction is certain at this precision (a saturated softmax), or no label counts, or the "
+    "outputs depend on the layers only through weights that are zero."
+)
 SPECTRUM_ENGINES = ("auto", "ghost", "vmap")
 
 
@@ -207,6 +211,8 @@ def _notes(sample: Sample, spectra: dict[str, LayerSpectrum]) -> Iterator[str]:
             f"eigenvalues and rank are those of {sample.estimator.draws} drawn vector(s) an image, not of the Fisher "
             "matrix itself (estimator='exact'); the corrected rank estimates the same for both."
         )
-    unused = [name for name, spectrum in spectra.items() if spectrum.trace == 0]
-    yield from about_parameters(sample.model, unused)
+    zero = [name for name, spectrum in spectra.items() if spectrum.trace == 0]
+    if len(zero) == len(spectra):
+        yield ALL_ZERO
+    yield from about_parameters(sample.model, zero if len(zero) < len(spectra) else [])
     yield from about_statistics(sample.model)

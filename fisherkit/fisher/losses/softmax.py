@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from .likelihood import need_labels, signs
+from .likelihood import Likelihood, need_labels, signs
 
 # Outputs worked on at once. A float64 copy of 8 x 128 tokens of 50,257 classes is 0.4 GB; of a block it is 0.5 MB on a
 # CPU, where it fits the cache (6.4 million outputs in 0.11 s, in blocks of 2**20 0.18 s, of 2**22 0.35 s, one core);
@@ -80,6 +80,13 @@ def as_rows(outputs: Tensor, class_dim: int) -> Tensor:
     """Outputs as [images, positions, classes]; a view wherever the memory allows it."""
     moved = outputs.movedim(class_dim, -1)
     return moved.reshape(len(moved), -1, moved.shape[-1])
+
+
+def counted(likelihood: Likelihood) -> Float64[Tensor, ""]:
+    """How many positions of the batch count; infinite for a likelihood without labels to leave out."""
+    if not isinstance(likelihood, CategoricalLikelihood) or likelihood.counts is None:
+        return torch.tensor(torch.inf, dtype=torch.float64)
+    return likelihood.counts.sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
