@@ -118,9 +118,32 @@ def threads() -> Finding:
 
     used, there = torch.get_num_threads(), _processors()
     given = [f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ]
-    problem = f"torch computes with {used} threads on {there} processors, which is slow: set OMP_NUM_THREADS={there}."
     text = f"{used} of {there} processors; {', '.join(given) or 'no settings in the environment'}"
-    return Finding("threads", text, (problem,) if used > there else ())
+    many = f"torch computes with {used} threads on {there} processors, which is slow: set OMP_NUM_THREADS={there}."
+    return Finding("threads", text, (*([many] if used > there else []), *_odd_settings(used, there)))
+
+
+def _odd_settings(used: int, there: int) -> Iterator[str]:
+    """Of the two numbers of threads that torch looks at: what is no number, and which of two that differ counts."""
+    counts = {}
+    for name in THREAD_VARIABLES[:2]:
+        text = os.environ.get(name)
+        first = text.strip().partition(",")[0] if text else ""  # OpenMP takes a list, a number for each level
+        if first.isdecimal() and int(first) > 0:
+            counts[name] = int(first)
+        elif text is not None:
+            remedy = f"Set {name}={there}, or fewer, or unset it."
+            yield f"{name}={text} is no number of threads and is ignored: torch computes with {used}. {remedy}"
+    if len(set(counts.values())) > 1:
+        shown = " and ".join(f"{name}={count}" for name, count in counts.items())
+        why = "the second counts, up to the number of processors" if _has_mkl() else "the first counts"
+        yield f"{shown} differ, and torch computes with {used} ({why}). Set both alike, or unset one."
+
+
+def _has_mkl() -> bool:
+    import torch
+
+    return bool(torch.backends.mkl.is_available())
 
 
 def _processors() -> int:
@@ -194,7 +217,10 @@ def run_folder(out: Path) -> Finding:
     """Whether runs can be written, locked and renamed where they are to be, and how much space there is."""
     from fisherkit.storage import atomic_write, lock
 
-    place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    place = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
+    if not place.is_dir():
+        problem = f"{place} is there and is no folder, so that no run can be written to {out}. Give another --out."
+        return Finding("run folder", f"{place} is no folder", (problem,))
     try:
         with tempfile.TemporaryDirectory(prefix=".fisherkit-doctor-", dir=place) as name, lock(Path(name)):
             atomic_write(Path(name) / "run.h5", b"x")

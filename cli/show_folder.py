@@ -36,7 +36,11 @@ def folder_lines(folder: Path) -> list[str]:
     parts = parts_of(folder)
     width = max(len(path.name) for path in parts)
     lines = [f"         {path.name:{width}}  {_state(path)}" for path in parts]
-    return [f"{folder}: holds {len(parts)} runs, studies or folders of them", *lines, f"each     fisherkit show {shlex.quote(str(folder))}/NAME"]
+    return [
+        f"{folder}: holds {len(parts)} runs, studies or folders of them",
+        *lines,
+        f"each     fisherkit show {shlex.quote(str(folder))}/NAME",
+    ]
 
 
 def folder_facts(folder: Path) -> dict[str, Any]:

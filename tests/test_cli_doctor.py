@@ -1,6 +1,9 @@
 """`fisherkit doctor`: all is well here; what is wrong is named with its remedy."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -52,6 +55,56 @@ def test_all_is_well_here(tmp_path):
 def test_settings_that_matter_are_shown(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert checks.threads().text.endswith("OMP_NUM_THREADS=3")
+
+
+SETTINGS = {
+    "no number": (
+        {"OMP_NUM_THREADS": "abc"},
+        "OMP_NUM_THREADS=abc is no number of threads and is ignored: torch computes",
+    ),
+    "zero": ({"OMP_NUM_THREADS": "0"}, "Set OMP_NUM_THREADS=64, or fewer, or unset it."),
+    "none": ({"MKL_NUM_THREADS": ""}, "MKL_NUM_THREADS= is no number of threads"),
+    "two": (
+        {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "9"},
+        "OMP_NUM_THREADS=1 and MKL_NUM_THREADS=9 differ, and torch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "problem"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_do_not_do_what_they_say(monkeypatch, settings: dict[str, str], problem: str):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    (found,) = checks.threads().problems
+    assert problem in found
+    assert f"computes with {torch.get_num_threads()}" in found
+
+
+def test_settings_that_agree_and_lists_are_no_problem(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+    assert checks.threads().problems == ()
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="says what MKL does")
+def test_of_two_numbers_of_threads_the_second_counts():
+    """What `doctor` says of the two together is true of this torch."""
+    program = "import torch; print(torch.get_num_threads())"
+    for first, second, found in (("1", "2", "2"), ("2", "1", "1")):
+        environment = {**os.environ, "OMP_NUM_THREADS": first, "MKL_NUM_THREADS": second}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == str(min(int(found), len(os.sched_getaffinity(0))))
+
+
+def test_a_run_folder_that_is_a_file_or_below_one(tmp_path):
+    (tmp_path / "x").touch()
+    for out in (tmp_path / "x", tmp_path / "x" / "y" / "z"):
+        (problem,) = checks.run_folder(out).problems
+        assert problem == f"{tmp_path}/x is there and is no folder, so that no run can be written to {out}. " + (
+            "Give another --out."
+        )
 
 
 def full(*_, **__):
