@@ -1,5 +1,7 @@
 """What a result says where its numbers would mislead: certain predictions, a softmax too many, an error not reached."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -65,3 +67,33 @@ def test_a_batch_of_ignored_labels_beside_others_is_measured():
     labels = torch.cat([torch.full((20,), -100), LABELS[:10]])
     found = fisher_traces(linear(), IMAGES, labels, batch_size=10)
     assert all(result.total > 0 for result in found.values())
+
+
+PROBABILITIES = r"the outputs look like probabilities.*return logits, without a softmax"
+
+
+@pytest.mark.parametrize("measured", [fisher_trace, fisher_spectrum])
+def test_a_softmax_at_the_end_is_noted(measured):
+    found = measured(nn.Sequential(linear(), nn.Softmax(-1)), IMAGES)
+    assert [note for note in found.notes if re.match(PROBABILITIES, note)]
+
+
+def test_a_softmax_over_the_channels_of_an_image_is_noted():
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Softmax(1))
+    images = torch.randn(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    notes = fisher_trace(model, images, loss="pixel_cross_entropy").notes
+    assert [note for note in notes if re.match(PROBABILITIES, note)]
+
+
+@pytest.mark.parametrize(
+    ("end", "loss"),
+    [
+        (nn.Identity(), "cross_entropy"),
+        (nn.Sigmoid(), "cross_entropy"),
+        (nn.LogSoftmax(-1), "cross_entropy"),
+        (nn.Softmax(-1), "squared_error"),
+    ],
+)
+def test_other_outputs_are_not(end: nn.Module, loss: str):
+    notes = fisher_trace(nn.Sequential(linear(), end), IMAGES, loss=loss).notes
+    assert not [note for note in notes if "probabilities" in note]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from .agreement import Offer, buffers_of, facts_of
 from .ghost import PathError
 from .inputs import Batch
 from .layers import Layer, frozen_parameters, trainable_layers
+from .losses.remarks import examined
 from .losses.softmax import counted
 from .noise import ImageNoise
 from .notes import Observed, notes
@@ -57,7 +59,7 @@ class Measurement:
         request, sample = self.request, first.head(SURVEYED_IMAGES)
         self.layers = trainable_layers(self.model)
         try:
-            self.found = survey(self.model, sample.inputs, self.layers, request.loss.check)
+            self.found = survey(self.model, sample.inputs, self.layers, partial(examined, request.loss))
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 raise MemoryError(why_too_large(len(sample))) from error

@@ -1,6 +1,7 @@
 """`fisher_spectrum`: eigenvalues of each layer's Fisher on a sample, from the Gram matrix of its score vectors."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from .gram import Factors, gram, gram_of_gradients, moment_of_gradients
 from .inputs import batches
 from .layers import frozen_parameters, trainable_layers, unwrapped
 from .losses import find_loss
+from .losses.remarks import examined
 from .notes import about_parameters, about_statistics
 from .plan import Plan, make_plan, settle_vmap
 from .scores import Built, Piece, Sample, collect
@@ -118,7 +120,7 @@ def _plan(sample: Sample, engine: str) -> tuple[Plan, Survey]:
         raise ValueError("labels must be given for estimator='empirical'; got None.")
     few = sample.few
     layers = trainable_layers(sample.model)
-    found = survey(sample.model, few.inputs, layers, sample.loss.check)
+    found = survey(sample.model, few.inputs, layers, partial(examined, sample.loss))
     if found.joint is not None:
         raise ValueError(
             f"{found.joint}, so that the images of a batch form one joint model, and the scores of single images, of "

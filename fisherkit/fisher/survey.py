@@ -5,7 +5,7 @@ its own module's forward. Whether that is so cannot be read off the module; it i
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ from .forms.table import find_form
 from .graph import Graph, kept_by_graph, read_graph
 from .inputs import Inputs, call, layer_input, sliced
 from .layers import Layer, owners
+
+Examined = Callable[[Tensor], tuple[str, ...]]
 
 SAME_OUTPUTS = 0.02  # of their spread; rounding of half precision stays below it
 SAME_ROUNDING = 1e-4  # of their size, in single precision
@@ -66,15 +68,15 @@ class Survey:
         return next((name for name, seen in self.usage.items() if seen.reached and not seen.differentiable), None)
 
 
-def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any) -> Survey:
-    """Run the model on a few images; `check(outputs)` may raise on outputs that do not fit the loss.
+def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], examined: Examined) -> Survey:
+    """Run the model on a few images; `examined(outputs)` gives notes, or raises where they do not fit the loss.
 
     Raises:
         ValueError: the model cannot be measured; the message says why and what to do.
     """
     _refuse_renormalising(model)
     seen, outputs, kept = _first_pass(model, inputs, layers)
-    check(outputs)
+    remarks = examined(outputs)
     graph = read_graph(outputs, model.parameters())
     for layer in layers:
         usage = seen.usage[layer.name]
@@ -103,7 +105,7 @@ def survey(model: nn.Module, inputs: Inputs, layers: Sequence[Layer], check: Any
         joint,
         opaque,
         graph.foreign,
-        tuple(_notes(graph)),
+        (*_notes(graph), *remarks),
         kept_bytes=kept,
         outputs=outputs[0].numel(),
     )
