@@ -1,8 +1,10 @@
 """Errors as a user sees them: one or two lines with the remedy, and an exit status (docs/exit-codes.md)."""
 
+import errno
 import io
 import os
 import signal
+import traceback
 
 import click
 
@@ -11,6 +13,12 @@ from fisherkit.errors import BadName, FolderInUse, RunRefused, UnreadableFile
 FAILURE, USAGE = 1, 2
 BAD_NAME, BAD_DATA, IN_USE = 64, 65, 75  # EX_USAGE, EX_DATAERR, EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 128 + signal.SIGINT
+_NO_ACCESS = "Change the permissions there, or choose another place, such as another --out."
+_REMEDIES = {
+    os.strerror(errno.EACCES): _NO_ACCESS,
+    os.strerror(errno.EPERM): _NO_ACCESS,
+    os.strerror(errno.EROFS): "Choose another place, such as another --out.",
+}
 _LONGEST = 1_000  # letters of a line
 
 
@@ -35,7 +43,12 @@ def report(error: Exception) -> int:
             click.echo(_line(f"fisherkit: {option}: {found['msg']}; got {found['input']!r}."), err=True)
         return USAGE
     if isinstance(error, BrokenPipeError):  # whoever read the output, `head`, say, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still holds back
+        discard_output()
+        return FAILURE
+    if isinstance(error, OSError) and error.filename is None and _in_printing(error):
+        discard_output()
+        why = f"standard output could not be written ({error.strerror})"
+        click.echo(f"fisherkit: {why}. Send it to a place that takes it.", err=True)
         return FAILURE
     _say(error)
     if isinstance(error, FolderInUse):
@@ -45,12 +58,26 @@ def report(error: Exception) -> int:
     return USAGE if isinstance(error, ValueError) else FAILURE
 
 
+def discard_output() -> None:
+    """Let standard output go nowhere from now on, also what Python still holds back of it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _in_printing(error: Exception) -> bool:
+    """Whether it happened in what prints: errors of a file have its name, those of standard output have none."""
+    places = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(places) and places[-1].partition(".")[0] in ("click", "rich")
+
+
 def _say(error: Exception) -> None:
     rank = os.environ.get("RANK", "0")
     who = "fisherkit" if rank == "0" else f"fisherkit, process {rank}"
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        remedy = _REMEDIES.get(error.strerror)  # none where whoever raised it has said more than the system
+        text = f"{error.filename}: {error.strerror}{f'. {remedy}' if remedy else ''}"
     expected = isinstance(error, ValueError | RunRefused | ArithmeticError | MemoryError) or text != str(error)
     click.echo(f"{who}: {'' if expected else type(error).__name__ + ': '}{_line(text)}", err=True)
     if not expected:

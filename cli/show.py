@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .failure import printable
+from .failure import discard_output, printable
 from .files import RUNS
 from .show_folder import folder_facts, folder_lines, is_run
 from .show_run import RunFolder
@@ -22,8 +22,11 @@ def show(runs: tuple[Path, ...], as_json: bool) -> None:
     RUNS are run files, study files, the folder of a run or a study, and folders that hold several of these. Nothing is
     changed, and what is being written is not disturbed.
     """
-    for path in runs:
-        click.echo(json.dumps(_facts(path)) if as_json else printable("\n".join(_lines(path))))
+    try:
+        for path in runs:
+            click.echo(json.dumps(_facts(path)) if as_json else printable("\n".join(_lines(path))))
+    except BrokenPipeError:  # `show | head`: the reader has had enough, and there is nothing else to do
+        discard_output()
 
 
 def _lines(path: Path) -> list[str]:

@@ -45,9 +45,9 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            problem = f"{os.strerror(error.errno)}; {memoryview(data).nbytes:,} bytes are needed"
-            raise OSError(error.errno, problem, str(path)) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            needed = f"; {memoryview(data).nbytes:,} bytes are needed" if error.errno in _NO_SPACE else ""
+            raise OSError(error.errno, f"{os.strerror(error.errno)}{needed}", str(path)) from error
         raise
     _sync_folder(path.parent)
 

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -12,10 +14,12 @@ from fisherkit_cli.main import EPILOG
 from fisherkit_cli.progress import Progress
 from runs import ARGUMENTS
 from test_cli_runs import call, report
+from trajectories import made_up
 
 from fisherkit.errors import BadName, FolderInUse, RunRefused, UnreadableFile
 from fisherkit.names import check_name, check_new_folder, folder_named
-from fisherkit.storage import lock
+from fisherkit.recording import to_bytes
+from fisherkit.storage import atomic_write, lock
 
 TABLE = Path(__file__).parents[1] / "docs" / "exit-codes.md"
 ERRORS = {
@@ -23,6 +27,16 @@ ERRORS = {
     "numbers": (FloatingPointError("loss became NaN"), 1, "fisherkit: loss became NaN\n"),
     "memory": (MemoryError("for one image"), 1, "fisherkit: for one image\n"),
     "disk full": (OSError(28, "No space left on device; 7 bytes", "a/run.h5"), 1, "fisherkit: a/run.h5: No space left"),
+    "no access": (
+        *(PermissionError(13, "Permission denied", "a/.lock"), 1),
+        "fisherkit: a/.lock: Permission denied. Change the permissions there, or choose another place, such as another",
+    ),
+    "read only": (OSError(30, "Read-only file system", "a"), 1, "fisherkit: a: Read-only file system. Choose another"),
+    "said by who met it": (
+        OSError(13, "Permission denied: it is so", "a"),
+        1,
+        "fisherkit: a: Permission denied: it is so\n",
+    ),
     "another run": (RunRefused("a holds another run"), 1, "fisherkit: a holds another run\n"),
     "value": (ValueError("lr must be above 0"), 2, "fisherkit: lr must be above 0\n"),
     "name": (BadName("name must be short"), 64, "fisherkit: name must be short\n"),
@@ -111,3 +125,24 @@ def test_a_folder_that_is_there_may_have_any_name(tmp_path):
     assert check_new_folder(tmp_path / "a run", "--out") == tmp_path / "a run"
     with pytest.raises(BadName, match="the last part of --out must be"):
         check_new_folder(tmp_path / "b run", "--out")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_standard_output_that_takes_nothing_is_said_to_be_that():
+    command = [sys.executable, "-m", "fisherkit_cli", "data", "list"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    why = "standard output could not be written (No space left on device)"
+    assert done.stderr == f"fisherkit: {why}. Send it to a place that takes it.\n"
+
+
+def test_show_ends_well_where_its_reader_has_had_enough(tmp_path):
+    path = tmp_path / "run.h5"
+    atomic_write(path, to_bytes(made_up()))
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "fisherkit_cli", "show", str(path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

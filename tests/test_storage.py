@@ -188,6 +188,12 @@ def test_lock_is_free_after_the_body_raised(tmp_path):
         pass
 
 
+def test_a_file_that_cannot_be_made_is_named_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        atomic_write(tmp_path / "nowhere" / "run.h5", b"x")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "run.h5")
+
+
 HOLDER = """
 import os, sys
 from pathlib import Path
