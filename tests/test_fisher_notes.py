@@ -97,3 +97,34 @@ def test_a_softmax_over_the_channels_of_an_image_is_noted():
 def test_other_outputs_are_not(end: nn.Module, loss: str):
     notes = fisher_trace(nn.Sequential(linear(), end), IMAGES, loss=loss).notes
     assert not [note for note in notes if "probabilities" in note]
+
+
+def missed(**options) -> list[str]:
+    return [note for note in fisher_trace(linear(), IMAGES, **options).notes if note.startswith("rel_se")]
+
+
+def test_a_standard_error_that_was_not_reached_is_noted_with_what_was():
+    result = fisher_trace(linear(), IMAGES, rel_se=0.001)
+    (note,) = missed(rel_se=0.001)
+    assert "the relative standard error of the total is" in note
+    assert f"{result.total_stderr / result.total:.2g} after 30 images" in note
+    assert note.endswith("Give more images, or more draws.")
+    (note,) = missed(rel_se=0.001, estimator="exact")
+    assert note.endswith("Give more images.")
+    (note,) = missed(rel_se=0.001, max_images=1)
+    assert "of the total is inf after 1 images" in note
+    assert missed() == missed(rel_se=0.9) == []
+
+
+def test_a_layer_that_was_not_reached_is_named():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    plain = fisher_trace(model, IMAGES)
+    relative = dict(zip(plain.layers, plain.stderr / plain.trace, strict=True))
+    worst = max(relative, key=lambda name: relative[name])
+    total = plain.total_stderr / plain.total
+    assert relative[worst] > total
+    between = (relative[worst] + max(total, *(r for name, r in relative.items() if name != worst))) / 2
+    notes = fisher_trace(model, IMAGES, rel_se=between, rel_se_above=0.01).notes
+    assert [note for note in notes if f"standard error of layer {worst!r} is {relative[worst]:.2g}" in note]
+    assert not [note for note in fisher_trace(model, IMAGES, rel_se=between).notes if note.startswith("rel_se")]

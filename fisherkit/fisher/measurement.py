@@ -229,6 +229,8 @@ class Measurement:
             dtype=next(iter(self.layers[0].parameters.values())).dtype,
             surveyed=self.found.notes,
             reduced=self.reduced,
+            rel_se=self.request.rel_se,
+            rel_se_above=self.request.rel_se_above,
         )
 
 

@@ -34,12 +34,35 @@ class Observed:
     dtype: torch.dtype  # of the parameters
     surveyed: tuple[str, ...] = ()  # what the survey of the model adds
     reduced: Reduced | None = None
+    rel_se: float | None = None  # what was asked for
+    rel_se_above: float | None = None
 
 
 def notes(observed: Observed, layers: Sequence[Summary], total: Summary) -> tuple[str, ...]:
     """All that apply."""
     skewed = skewness_note(layers, total)
-    return (*_drawn(observed), *_about_model(observed), *([skewed] if skewed else []))
+    missed = _not_reached(observed, layers, total)
+    return (*missed, *_drawn(observed), *_about_model(observed), *([skewed] if skewed else []))
+
+
+def _not_reached(observed: Observed, layers: Sequence[Summary], total: Summary) -> Iterator[str]:
+    """On a relative standard error that was asked for when the images ended before."""
+    if observed.rel_se is None:
+        return
+    share = observed.rel_se_above
+    named = {f"layer {name!r}": layer for name, layer in zip(observed.tally.columns, layers, strict=True)}
+    watched = {"the total": total} | {
+        name: layer for name, layer in named.items() if share is not None and layer.mean > share * total.mean
+    }
+    missed = {name: s for name, s in watched.items() if not s.stderr <= observed.rel_se * s.mean}
+    if missed:
+        name, worst = max(missed.items(), key=lambda one: one[1].relative_stderr)
+        others = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+        yield (
+            f"rel_se={observed.rel_se:g} was not reached: the relative standard error of {name}{others} is "
+            f"{worst.relative_stderr:.2g} after {observed.tally.images} images. Give more images"
+            f"{', or more draws.' if observed.estimator.stochastic else '.'}"
+        )
 
 
 def _drawn(observed: Observed) -> Iterator[str]:

@@ -38,6 +38,11 @@ class Summary:
     skewness: float
     groups: int
 
+    @property
+    def relative_stderr(self) -> float:
+        """Of the mean; infinite where it cannot be told."""
+        return self.stderr / self.mean if self.mean > 0 and self.stderr >= 0 else math.inf
+
 
 @dataclass
 class Column:
