@@ -116,7 +116,7 @@ def threads() -> Finding:
     """How many torch uses, how many processors this process may use, and the settings."""
     import torch
 
-    used, there = torch.get_num_threads(), _processors()
+    used, there = torch.get_num_threads(), processors()
     given = [f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ]
     text = f"{used} of {there} processors; {', '.join(given) or 'no settings in the environment'}"
     many = f"torch computes with {used} threads on {there} processors, which is slow: set OMP_NUM_THREADS={there}."
@@ -146,7 +146,8 @@ def _has_mkl() -> bool:
     return bool(torch.backends.mkl.is_available())
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

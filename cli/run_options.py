@@ -170,11 +170,19 @@ def run_option_names() -> frozenset[str]:
 def for_specify(options: dict[str, Any]) -> dict[str, Any]:
     """The values of the options as `fisherkit.studies.specify` takes them."""
     choices = {name: value for name, value in options.items() if name != "config"}
+    _note_threads(choices.get("threads"))
     if "model_option" in choices:
         choices["model_options"] = named_values(choices.pop("model_option"))
     if "device" in choices:
         choices["device"] = resolve_device(choices["device"])
     return choices
+
+
+def _note_threads(threads: int | None) -> None:
+    from .checks import processors
+
+    if threads is not None and threads > (there := processors()):
+        click.echo(f"note: --threads {threads} is more than the {there} processors here, which is slower.")
 
 
 def given_options(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def quiet(monkeypatch, tmp_path):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "FISHERKIT_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home" / "alice"))
-    monkeypatch.setattr(checks, "_processors", lambda: 64)
+    monkeypatch.setattr(checks, "processors", lambda: 64)
     monkeypatch.setattr("fisherkit.fisher.memory.free_memory", lambda device: 8 * 10**9)
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda place: checks.shutil._ntuple_diskusage(9e12, 0, 9e12))
 
@@ -121,7 +121,7 @@ class Wrong:
 
 VERIFY = "fisherkit.fisher.verify"
 WRONG = {
-    "threads": ("_processors", lambda: 0, checks.threads, r"on 0 processors, which is slow: set OMP_NUM_THREADS=0"),
+    "threads": ("processors", lambda: 0, checks.threads, r"on 0 processors, which is slow: set OMP_NUM_THREADS=0"),
     "few bytes": ("LEAST_SPACE", 10**14, lambda: checks.run_folder(checks.Path()), r"only 9,000,000 MB are free"),
     "little memory": ("LEAST_MEMORY", 10**14, checks.memory, r"only 8.0 GB are free. End other programs, or give"),
     "no writing": ("tempfile.TemporaryDirectory", full, lambda: checks.run_folder(checks.Path()), r"\(No space left"),

@@ -198,3 +198,11 @@ def test_debug_shows_the_traceback():
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_more_threads_than_processors_are_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr("fisherkit_cli.checks.processors", lambda: 1)
+    arguments = [*ARGUMENTS, "--on-nonfinite", "stop", "--epochs", "1", "--out", str(tmp_path / "run")]
+    text = call(*arguments, "--threads", "2", "--data", "nowhere")[1]
+    assert "note: --threads 2 is more than the 1 processors here, which is slower.\n" in text
+    assert "processors" not in call(*arguments, "--threads", "1", "--data", "nowhere")[1]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fisherkit.studies import Observer, track
 from fisherkit.studies import run as run_module
 from fisherkit.studies import sets as sets_module
 from fisherkit.studies.folder import read_specification
+from fisherkit.studies.sets import load_sets
 
 IGNORED = ("elapsed_s", "option_sources")
 COMMAND = [sys.executable, "-m", "fisherkit_cli", *ARGUMENTS]
@@ -154,14 +156,17 @@ def test_a_run_killed_between_publishing_and_checkpointing_never_shrinks_its_fil
     assert track(small(), tmp_path).finished
 
 
+class Notices(Observer):
+    """Keeps them."""
+
+    def __init__(self) -> None:
+        self.texts = []
+
+    def notice(self, text: str) -> None:
+        self.texts.append(text)
+
+
 def test_a_damaged_checkpoint_is_passed_over_with_a_notice(whole, tmp_path):
-    class Notices(Observer):
-        def __init__(self) -> None:
-            self.texts = []
-
-        def notice(self, text: str) -> None:
-            self.texts.append(text)
-
     track(small(), tmp_path, observer=StopsAfter(4))
     track(small(), tmp_path, observer=StopsAfter(3))
     newest = next(tmp_path.glob("ckpt-7-*.pt"))
@@ -212,3 +217,33 @@ def test_signals_end_cleanly_with_the_resume_command(tmp_path, number: int):
     assert "fisherkit track --model allcnn" in out
     assert not error
     assert fisherkit.read(tmp_path / "run.h5").attributes["finished"] is False
+
+
+def test_a_finished_run_where_nothing_can_be_written_is_only_read(tmp_path, monkeypatch):
+    def no_access(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / ".lock"))
+
+    short = small(epochs=2, deficit=("blur:0-1",), event=())
+    track(short, tmp_path / "done")
+    track(short, tmp_path / "cut", observer=StopsAfter(2))
+    monkeypatch.setattr("fisherkit.studies.folder.lock", no_access)
+    monkeypatch.setattr("fisherkit.studies.folder.os.access", lambda *_: False)  # permissions do not stop root
+    assert track(short, tmp_path / "done").already_finished
+    with pytest.raises(PermissionError):
+        track(short, tmp_path / "cut")
+
+
+def test_epochs_that_a_run_does_not_have_cannot_be_kept(tmp_path):
+    with pytest.raises(ValueError, match=r"keep_checkpoint must be an epoch of the run, 1 to 3; got 99\. Give"):
+        track(small(), tmp_path / "run", keep=(1, 99))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("probes", "told"), {("train", "deficit"): 1, ("test",): 1, ("train", "test"): 2}.items())
+def test_more_probe_images_than_there_are_is_noted(probes: tuple[str, ...], told: int):
+    observer = Notices()
+    load_sets(small(probe=probes, probe_images=9_999), notice=observer.notice)
+    assert len(observer.texts) == told
+    assert all(text.startswith("probe_images 9,999 is more than there are: all ") for text in observer.texts)
+    load_sets(small(probe=probes, probe_images=1_000), notice=observer.notice)  # the default, of 60 images
+    assert len(observer.texts) == told

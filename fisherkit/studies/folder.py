@@ -1,6 +1,9 @@
 """The folder of a run: which run it holds, and whether that run is finished."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ from pydantic import ValidationError
 from fisherkit.errors import RunRefused, UnreadableFile
 from fisherkit.images import ImageSet
 from fisherkit.recording import Trajectory, read
-from fisherkit.storage import atomic_write
+from fisherkit.storage import atomic_write, lock
 from fisherkit.studies.specification import MOST_THREADS, RunSpecification, check_choices
 
 
@@ -87,6 +90,25 @@ def recorded_run(folder: Path) -> Trajectory | None:
     """What the folder holds of its run, if anything."""
     path = folder / "run.h5"
     return read(path) if path.exists() else None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder for writing; a finished run that lies where nothing can be written is only read.
+
+    Raises:
+        FolderInUse: another process, or another part of this one, holds the folder.
+        OSError: the folder cannot be written to, and its run is not finished.
+    """
+    with nullcontext() if _is_finished_for_good(folder) else lock(folder):
+        yield
+
+
+def _is_finished_for_good(folder: Path) -> bool:
+    if not folder.is_dir() or os.access(folder, os.W_OK):
+        return False
+    recorded = recorded_run(folder)
+    return recorded is not None and bool(recorded.attributes.get("finished"))
 
 
 def threads_of(recorded: Trajectory | None) -> int | None:

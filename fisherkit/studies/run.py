@@ -19,16 +19,15 @@ from fisherkit.images import ImageSet
 from fisherkit.notices import OnceAMinute
 from fisherkit.recording import Trajectory
 from fisherkit.recording.tracker import FisherTracker
-from fisherkit.storage import lock
 from fisherkit.studies.cadence import Cadence
-from fisherkit.studies.folder import check_identity, identity_of, recorded_run, threads_of, write_identity
+from fisherkit.studies.folder import check_identity, held, identity_of, recorded_run, threads_of, write_identity
 from fisherkit.studies.observer import Observer, Outcome
 from fisherkit.studies.plan import Branch
 from fisherkit.studies.resume import beginning, contents
 from fisherkit.studies.rows import epoch_record, row_numbers
 from fisherkit.studies.sets import load_buildable, load_sets, probe_sets, training_of
 from fisherkit.studies.signals import StopRequest, stop_on_signals
-from fisherkit.studies.specification import RunSpecification
+from fisherkit.studies.specification import RunSpecification, check_kept
 from fisherkit.training import (
     EpochReport,
     StepReport,
@@ -69,8 +68,9 @@ def track(
             `exploded`. Not with on_nonfinite="continue": the run goes on to its end, and has the attribute too.
     """
     observer = observer or Observer()
+    check_kept(specification, keep)
     sets = None if folder.exists() else load_buildable(specification, notice=observer.notice)
-    with lock(folder):
+    with held(folder):
         train, test = sets or load_sets(specification, notice=observer.notice)
         identity = identity_of(specification, train, test)
         check_identity(folder, identity, specification)

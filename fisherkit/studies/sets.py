@@ -30,7 +30,20 @@ def load_sets(specification: RunSpecification, *, notice: Callable[[str], None])
         train = train.subset(specification.train_images, seed=seed)
     if specification.test_images is not None:
         test = test.subset(specification.test_images, seed=seed)
+    _say_how_many_are_probed(specification, train, test, notice)
     return train, test
+
+
+def _say_how_many_are_probed(
+    specification: RunSpecification, train: ImageSet, test: ImageSet, notice: Callable[[str], None]
+) -> None:
+    """More images asked for than there are means all of them; the default, which nobody asked for, is no news."""
+    asked, default = specification.probe_images, RunSpecification.model_fields["probe_images"].default
+    for images, probes in ((train, {"train", "deficit"}), (test, {"test"})):
+        if asked > max(len(images), default) and probes & set(specification.probe):
+            notice(
+                f"probe_images {asked:,} is more than there are: all {len(images):,} images of {images.name} are used."
+            )
 
 
 def _split(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -184,6 +185,19 @@ def check_choices(specification: RunSpecification) -> None:
     _check_held_out(specification)
     _check_probes(specification)
     _check_spectrum(specification)
+
+
+def check_kept(specification: RunSpecification, keep: Collection[int]) -> None:
+    """Refuse epochs to keep a checkpoint of that the run does not have.
+
+    Raises:
+        ValueError: naming the last of them.
+    """
+    if keep and max(keep) > specification.epochs:
+        raise ValueError(
+            f"keep_checkpoint must be an epoch of the run, 1 to {specification.epochs}; got {max(keep)}. "
+            "Give an earlier one, or more --epochs."
+        )
 
 
 def _length(epochs: int | None, clean_epochs: int | None, conditions: Conditions) -> int:
