@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,16 +14,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _bytes(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """`4GB` -> 4,000,000,000; `4GiB` -> 4 * 2**30; a number alone is bytes."""
     if text is None:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", text.strip().lower())
-    size = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ") if match else 0
-    if size < 1:
-        raise click.BadParameter(
-            f"must be a number of bytes such as 4GB, 500MB or 2GiB; got {text!r}.", context, parameter
-        )
-    return int(size)
+    from fisherkit.fisher.memory import bytes_of
+
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error).removeprefix("max_memory "), context, parameter) from error
 
 
 def model_options(command: Command) -> Command:

@@ -1,12 +1,15 @@
 """Every engine that cannot do it right says so, naming the layer, the reason and an engine that can."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from cases import BY_NAME, Energy, Residual, patched
 from reference import exact_per_image, given_per_batch, given_per_image
 from torch import nn
 
-from fisherkit.fisher import fisher_trace, fisher_traces
+from fisherkit.fisher import fisher_spectrum, fisher_trace, fisher_traces
 from fisherkit.fisher.losses import find_loss
 from fisherkit.fisher.noise import ImageNoise
 from fisherkit.fisher.vectors import Estimator
@@ -404,3 +407,67 @@ def test_hooks_on_all_modules_do_not_change_the_fisher():
 def test_an_unknown_option_is_named():
     with pytest.raises(TypeError, match=r"fisher_traces\(\) got an unexpected keyword argument 'draw'"):
         fisher_traces(nn.Linear(4, 3), torch.randn(5, 4), draw=2)
+
+
+@pytest.mark.parametrize("measured", [fisher_trace, fisher_spectrum])
+def test_labels_that_are_no_tensor_are_named(measured):
+    model, inputs = build("mlp")
+    with pytest.raises(ValueError, match=r"labels of batch 0 must be a tensor; got ndarray. Use torch.as_tensor"):
+        measured(model, [(inputs, np.zeros(len(inputs), int))])
+    with pytest.raises(ValueError, match=r"labels of batch 0 must be a tensor; got list"):
+        measured(model, [(inputs, [0] * len(inputs))])
+
+
+@pytest.mark.parametrize("measured", [fisher_trace, fisher_spectrum])
+def test_a_model_that_fails_on_the_images_is_told_with_their_shape(measured):
+    message = (
+        r"model must run on the images; it fails on 3 of shape \[5\]. Check.* The model said: mat1 and mat2 shapes"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        measured(nn.Linear(4, 3), torch.zeros(6, 5))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+class Embeds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(4, 3)
+
+    def forward(self, tokens):
+        return self.embed(tokens).mean(1)
+
+
+def test_a_model_that_fails_on_named_images_is_told_with_their_shapes():
+    with pytest.raises(ValueError, match=r"fails on 2 of shape tokens \[7\].* The model said: index out of range"):
+        fisher_trace(Embeds(), {"tokens": torch.full((2, 7), 9)})
+
+
+@pytest.mark.parametrize("measured", [fisher_trace, fisher_spectrum])
+def test_a_model_of_inference_mode_is_refused(measured):
+    with torch.inference_mode():
+        model = nn.Linear(4, 3)
+        with pytest.raises(ValueError, match=r"parameter 'weight' was made under torch.inference_mode\(\)"):
+            measured(model, torch.randn(6, 4))
+    assert measured(copy.deepcopy(model), torch.randn(6, 4)).images == 6  # the remedy
+    normalised = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    with torch.inference_mode():
+        normalised[1].running_mean = torch.zeros(3)
+    with pytest.raises(ValueError, match=r"buffer '1.running_mean' was made under torch.inference_mode\(\)"):
+        measured(normalised, torch.randn(6, 4))
+
+
+def test_sizes_of_memory_may_be_texts():
+    model, inputs = build("mlp")
+    expected = fisher_trace(model, inputs, max_memory=10**9).trace
+    assert (fisher_trace(model, inputs, max_memory="1 GB").trace == expected).all()
+    assert (
+        fisher_traces(model, inputs, estimators=["propagated"], max_memory="1GB")["propagated"].trace == expected
+    ).all()
+    assert fisher_spectrum(model, inputs, max_memory="1GiB").images == len(inputs)
+    for measured in (fisher_trace, fisher_spectrum):
+        with pytest.raises(ValueError, match=r"max_memory must be at least .*; got 10"):
+            measured(model, inputs, max_memory="10B")
+        with pytest.raises(ValueError, match=r"max_memory must be a number of bytes such as 4GB, .*; got 'much'"):
+            measured(model, inputs, max_memory="much")
+    with pytest.raises(ValueError, match=r"max_memory must be a number of bytes such as 4GB, .*; got 'much'"):
+        fisher_traces(model, inputs, estimators=["propagated"], max_memory="much")

@@ -352,7 +352,7 @@ def test_single_precision_agrees_and_says_so():
 ERRORS = {
     "k": (dict(k=0), "k must be at least 1; got 0"),
     "max_images": (dict(max_images=0), "max_images must be at least 1; got 0"),
-    "max_memory": (dict(max_memory=0), "max_memory must be at least 1; got 0"),
+    "max_memory": (dict(max_memory=0), "max_memory must be a number of bytes such as 4GB, 500MB or 2GiB; got 0"),
     "engine": (dict(engine="batch"), "engine must be one of auto, ghost, vmap for a spectrum"),
     "estimator": (dict(estimator="best"), "estimator must be one of"),
     "draws": (dict(draws=2), "draws must be 1 for estimator='exact'"),

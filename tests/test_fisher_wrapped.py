@@ -601,9 +601,10 @@ def test_a_function_is_not_a_model():
         unwrapped(small().forward)
 
 
-def test_an_error_of_the_model_itself_is_left_as_it_is():
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+def test_an_error_of_the_model_itself_is_told_with_the_images_and_kept_as_the_cause():
+    with pytest.raises(ValueError, match=r"of shape \[3\]\..*cannot be multiplied") as caught:
         fisher_trace(small(), X[:, :3])
+    assert type(caught.value.__cause__) is RuntimeError
 
 
 def test_integers_for_a_model_of_numbers_are_told_as_such():

@@ -12,6 +12,7 @@ from .inputs import Batch, batches, known_length, peeked
 from .layers import unwrapped
 from .losses import find_loss
 from .measurement import Measurement
+from .memory import bytes_of
 from .processes import processes
 from .request import Request
 from .result import FisherTrace
@@ -35,7 +36,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
     population: int | None = None,
     projections: int | None = None,
     batch_size: int | None = None,
-    max_memory: int | None = None,
+    max_memory: int | str | None = None,
     precision: str = "full",
     batchnorm: str = "eval",
     seed: int = 0,
@@ -74,8 +75,8 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         batch_size: images in one pass, at most so many of an iterable's batches. By default as many as are fast and
             fit into `max_memory`; the result says how many. Where memory runs out all the same, the batch is halved
             and measured again; nothing is lost.
-        max_memory: bytes that a pass may take beside the model and the images, as far as that can be told beforehand,
-            where `batch_size` is not given; by default half of what is free.
+        max_memory: bytes, or a text such as "4GB", that a pass may take beside the model and the images, as far as
+            that can be told beforehand, where `batch_size` is not given; by default half of what is free.
         precision: full (the parameters' own; TF32 off), tf32 (CUDA), or bf16 (autocast): cheaper, and rounded;
             squares are taken in float32 and summed in float64 in all of them, and the result says which.
         batchnorm: eval (running statistics) or train (each batch as one joint model; batch engine only).
@@ -100,7 +101,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         rel_se_above=rel_se_above,
         population=population,
         projections=projections,
-        max_memory=max_memory,
+        max_memory=None if max_memory is None else bytes_of(max_memory),
         precision=precision,
         distributed=distributed,
     )
@@ -148,6 +149,8 @@ def fisher_traces(
         raise ValueError(f"estimators must be different names, at least one; got {names!r}.")
     if draws > 1 and not set(names) & set(STOCHASTIC):
         raise ValueError(f"draws must be 1 for estimators {names!r}, which draw nothing; got {draws!r}.")
+    if options.get("max_memory") is not None:
+        options["max_memory"] = bytes_of(options["max_memory"])
     ordered = sorted(names, key=lambda name: name not in STOCHASTIC)  # those with mean zero first
     request = Request(
         estimators=tuple(Estimator(name, draws if name in STOCHASTIC else 1) for name in ordered),

@@ -164,6 +164,10 @@ def _as_batch(item: Any, index: int) -> Batch:
         named = {str(name): value for name, value in item.items()}
         labels = named.pop("labels", labels)
         item = named
+    if labels is not None and not isinstance(labels, Tensor):
+        raise ValueError(
+            f"labels of batch {index} must be a tensor; got {type(labels).__name__}. Use torch.as_tensor(labels)."
+        )
     tensors = list(item.values()) if isinstance(item, dict) else [item]
     tensors += [] if labels is None else [labels]
     if not tensors or not all(isinstance(value, Tensor) and value.dim() > 0 for value in tensors):

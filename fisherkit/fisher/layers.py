@@ -109,6 +109,7 @@ def unwrapped(model: object) -> nn.Module:
             )
         plain = cast(nn.Module, plain._modules[inside])
     _refuse_absent(plain)
+    _refuse_inference(plain)
     return plain
 
 
@@ -165,6 +166,16 @@ def _refuse_absent(model: nn.Module) -> None:
                 )
             if any(_qualified_name(kind) == SHARDED_TENSOR for kind in type(parameter.data).__mro__):
                 raise ValueError(f"parameter {name!r} is a sharded DTensor; {sharded}.")
+
+
+def _refuse_inference(model: nn.Module) -> None:
+    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        name = next((name for name, tensor in tensors if tensor.is_inference()), None)
+        if name is not None:
+            raise ValueError(
+                f"{kind} {name!r} was made under torch.inference_mode(), so that autograd cannot use it; make the "
+                "model outside of it, or measure a copy.deepcopy(model) made outside."
+            )
 
 
 def owners(model: nn.Module) -> dict[int, int]:

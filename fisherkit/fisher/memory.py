@@ -5,6 +5,8 @@ autograd keeps of an image: 1.1 to 1.5 times (ghost, batch), 3.3 to 4.3 times (b
 allocator leaves unused up to 2.1 times.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,19 @@ class Need:
         """Of so many images."""
         chunk = max(1, CHUNK_BYTES // max(1, self.gradients))
         return self.fixed + images * self.image + PEAK_GRADIENTS * min(images, chunk) * self.gradients
+
+
+def bytes_of(size: int | str) -> int:
+    """`4GB` -> 4,000,000,000; `4GiB` -> 4 * 2**30; a number alone is bytes.
+
+    Raises:
+        ValueError: it is no such size, or less than a byte.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", str(size).strip().lower())
+    found = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ") if match else 0
+    if not 1 <= found < math.inf:
+        raise ValueError(f"max_memory must be a number of bytes such as 4GB, 500MB or 2GiB; got {size!r}.")
+    return int(found)
 
 
 def images_within(need: Need, budget: int) -> int:

@@ -30,8 +30,6 @@ class Request:
             raise ValueError(f"batchnorm must be one of {', '.join(BATCHNORM_POLICIES)}; got {self.batchnorm!r}.")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
-        if self.max_memory is not None and self.max_memory < 1:
-            raise ValueError(f"max_memory must be a positive number of bytes; got {self.max_memory!r}.")
         if self.projections is not None and self.projections < 1:
             raise ValueError(f"projections must be at least 1, for example 4; got {self.projections!r}.")
         if self.rel_se is not None and not 0 < self.rel_se < 1:

@@ -15,6 +15,7 @@ from .inputs import batches
 from .layers import frozen_parameters, trainable_layers, unwrapped
 from .losses import find_loss
 from .losses.remarks import examined
+from .memory import bytes_of
 from .notes import about_parameters, about_statistics
 from .plan import Plan, make_plan, settle_vmap
 from .scores import Built, Piece, Sample, collect
@@ -45,7 +46,7 @@ def fisher_spectrum(
     max_images: int | None = 100,
     batch_size: int | None = None,
     seed: int = 0,
-    max_memory: int | None = None,
+    max_memory: int | str | None = None,
 ) -> FisherSpectrum:
     """The k largest eigenvalues of each layer's Fisher matrix on a sample of images, and its effective rank.
 
@@ -74,21 +75,22 @@ def fisher_spectrum(
         max_images: use the first so many images at most.
         batch_size: images in one pass, for tensors and ImageSets; by default as memory allows.
         seed: of the draws.
-        max_memory: bytes to take at most, beside the model and the images, as far as that can be told beforehand;
-            by default half of what is free. It decides how many images and layers a pass is for, and changes nothing
-            but rounding.
+        max_memory: bytes, or a text such as "4GB", to take at most, beside the model and the images, as far as that can
+            be told beforehand; by default half of what is free. It decides how many images and layers a pass is for, and
+            changes nothing but rounding.
 
     Raises:
         ValueError: an argument or the model does not fit; the message names it and the remedy.
         FloatingPointError: score vectors of a layer are not finite; the message names it.
     """
-    _check(k=k, max_images=max_images, batch_size=batch_size, max_memory=max_memory, engine=engine)
+    _check(k=k, max_images=max_images, batch_size=batch_size, engine=engine)
+    budget_bytes = None if max_memory is None else bytes_of(max_memory)
     chosen, found_loss, model = Estimator(estimator, draws), find_loss(loss), unwrapped(model)
     with undisturbed(model):
         stream = batches(images, labels, size=batch_size, max_images=max_images, device=device_of(model))
         sample = Sample(model, list(stream), found_loss, chosen, seed)
         plan, found = _plan(sample, engine)
-        sample, budget = divided(sample, found, plan, batch_size=batch_size, max_memory=max_memory)
+        sample, budget = divided(sample, found, plan, batch_size=batch_size, max_memory=budget_bytes)
         while True:
             try:
                 groups = grouped(sample, plan, budget)

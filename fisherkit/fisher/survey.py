@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .broadcast import broadcast_layers
+from .first_call import first_call
 from .forms.table import find_form
 from .graph import Graph, kept_by_graph, read_graph
 from .inputs import Inputs, call, layer_input, sliced
@@ -115,37 +116,22 @@ def _first_pass(model: nn.Module, inputs: Inputs, layers: Sequence[Layer]) -> tu
     """What hooks on the layers saw, the outputs, and the bytes kept of an image."""
     given = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
     with (
-        suppress(RuntimeError),  # torch.func in a forward refuses hooks on saved tensors, or the model is at fault
+        suppress(
+            RuntimeError, IndexError
+        ),  # torch.func in a forward refuses hooks on saved tensors, or the model is at fault
         kept_by_graph([*given, *model.parameters(), *model.buffers()]) as kept,
         _observed(layers) as seen,
     ):
-        outputs = _first_call(model, inputs)
+        outputs = call(model, inputs)
         total = kept.bytes + sum(tensor.numel() * tensor.element_size() for tensor in given)
         return seen, outputs, -(-total // len(outputs))
     with _observed(layers) as seen:
-        return seen, _first_call(model, inputs), None
+        return seen, first_call(model, inputs), None
 
 
 def _tied(model: nn.Module, layers: Sequence[Layer]) -> frozenset[str]:
     shared = owners(model)
     return frozenset(layer.name for layer in layers if any(shared[id(p)] > 1 for p in layer.parameters.values()))
-
-
-def _first_call(model: nn.Module, inputs: Inputs) -> Tensor:
-    """The outputs; a failure that images of another type than the weights explain is told as such."""
-    try:
-        return call(model, inputs)
-    except RuntimeError as error:
-        values = inputs.values() if isinstance(inputs, dict) else [inputs]
-        given = {value.dtype for value in values}
-        wanted = {p.dtype for p in model.parameters() if p.is_floating_point()}
-        if "type" not in str(error) or given <= wanted or len(wanted) != 1:
-            raise
-        (dtype,), other = wanted, next(iter(given - wanted))
-        raise ValueError(
-            f"images must have the dtype of the model's parameters, {dtype}; got {other}. "
-            f"Pass images.to({dtype}). The model said: {str(error).splitlines()[0]}"
-        ) from error
 
 
 def _refuse_independent(outputs: Tensor, usage: dict[str, Usage]) -> None:
