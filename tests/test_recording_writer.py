@@ -234,6 +234,17 @@ def test_close_tries_for_a_minute_and_then_names_path_and_bytes(path, monkeypatc
     assert len(read(path)) == 1
 
 
+def test_close_asks_for_room_only_where_it_is_missing(path, monkeypatch):
+    def refused(path, data):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    run = opened(path)
+    add(run, 0)
+    monkeypatch.setattr(writer, "atomic_write", refused)
+    with pytest.raises(PermissionError, match=r"Permission denied for the last rows. Mend that; a run goes on"):
+        run.close()
+
+
 def test_close_succeeds_when_space_returns(path, monkeypatch):
     clock = FakeClock()
     disk, run = FakeDisk(monkeypatch, clock), opened(path, clock=clock)

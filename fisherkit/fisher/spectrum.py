@@ -76,8 +76,8 @@ def fisher_spectrum(
         batch_size: images in one pass, for tensors and ImageSets; by default as memory allows.
         seed: of the draws.
         max_memory: bytes, or a text such as "4GB", to take at most, beside the model and the images, as far as that can
-            be told beforehand; by default half of what is free. It decides how many images and layers a pass is for, and
-            changes nothing but rounding.
+            be told beforehand; by default half of what is free. It decides how many images and layers a pass is for,
+            and changes nothing but rounding.
 
     Raises:
         ValueError: an argument or the model does not fit; the message names it and the remedy.
