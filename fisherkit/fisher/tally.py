@@ -132,7 +132,7 @@ def skewness_note(layers: Sequence[Summary], total: Summary) -> str | None:
     worst = max([total, *skewed], key=lambda s: s.skewness**2 / s.groups)
     return (
         f"a few images carry {where} (skewness {worst.skewness:.2g} over {worst.groups}): ± 1.96 standard errors are "
-        "not a 95 % interval; use more images, or result.interval() and result.total_interval()"
+        "not a 95 % interval; use more images (--probe-images), or result.interval() and result.total_interval()"
     )
 
 
