@@ -67,14 +67,15 @@ def test_a_change_by_another_program_is_noticed(path, change):
         read(path)
 
 
-def test_a_bit_that_flips_never_changes_a_number():
+def test_a_bit_that_flips_never_changes_a_number(path):
     rng = np.random.default_rng(3)
     expected, refused = from_bytes(GOOD), 0
     for position in rng.integers(0, len(GOOD), 400):
         damaged = bytearray(GOOD)
         damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
         try:
-            found = from_bytes(bytes(damaged))
+            found = read(path)  # in its own process: some bits keep HDF5 busy for ever
         except UnreadableFile:
             refused += 1
         else:  # an unused byte, or the wording of a unit

@@ -349,7 +349,7 @@ from fisherkit.recording import RunFile, read
 run = RunFile(Path(sys.argv[1]), layers=("conv", "fc"), parameters=np.array([3, 4]), attributes={})
 rng, published = np.random.default_rng(0), 0
 soft = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, -1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (35_000, -1))
 for step in range(1000):
     run.append(variables={"fisher_true": rng.random(2)}, series={"epoch": 0, "step": step})
     if step % 100 == 99:

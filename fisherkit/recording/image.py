@@ -21,6 +21,7 @@ from fisherkit.recording.trajectory import Trajectory
 
 _ROOM = 2**18  # for what is in a file beside numbers and attributes: growing in memory takes as long as filling it
 _SMALLEST_COMPRESSED = 2**18  # bytes: a smaller array is not worth the time
+_SMALLEST_CHUNK, _LARGEST_POWER = 16, 128  # rows
 _Arrays = Mapping[str, np.ndarray]
 
 
@@ -102,10 +103,15 @@ def _make(file: h5py.File, form: _Form, name: str, array: np.ndarray, axes: tupl
 
 
 def _rows_per_chunk(rows: int) -> int:
-    """Rows shared out evenly to as few chunks as can be, in steps of an eighth: a skeleton fits until the next."""
-    each = -(-rows // max(1, -(-rows // hdf5.ROWS_PER_CHUNK)))
-    step = 1 << max(0, each.bit_length() - 3)
-    return max(1, -(-each // step) * step)
+    """Rows shared out evenly to as few chunks as can be, in steps of an eighth: a skeleton fits until the next.
+
+    Short runs, whose publications cost little beside a skeleton, get powers of two.
+    """
+    each = max(_SMALLEST_CHUNK, -(-rows // max(1, -(-rows // hdf5.ROWS_PER_CHUNK))))
+    if each <= _LARGEST_POWER:
+        return int(1 << (each - 1).bit_length())
+    step = 1 << (each.bit_length() - 3)
+    return -(-each // step) * step
 
 
 def _room(arrays: _Arrays, rows: int, rows_per_chunk: int) -> int:
