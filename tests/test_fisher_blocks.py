@@ -45,7 +45,7 @@ def norms_and_grams(case: Case, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ghost_module, "find_form", spied)
     layers = trainable_layers(model)
     with undisturbed(model):
-        found = survey(model, inputs, layers, lambda z: None)
+        found = survey(model, inputs, layers, lambda z: ())
         plan = make_plan(layers, found, engine="ghost", stochastic=True, batchnorm="eval")
         values = ghost(model, inputs, lambda z: Vectors(1, lambda _: v), plan.layers)
     rows = {name: [] for name in values}

@@ -157,7 +157,7 @@ def test_label_sampling_undercovers_at_an_overfitted_network_and_says_so():
     result = fisher_trace(model, x[:500], estimator="sampled")
     assert any("carry the trace: the standard error is too small" in note for note in result.notes)
     (note,) = fisher_trace(model, x[:500], estimator="propagated").notes
-    assert "use more images, or result.interval()" in note
+    assert "use more images (--probe-images), or result.interval()" in note
     assert not fisher_trace(network("untrained"), x[:500], estimator="sampled").notes
 
 

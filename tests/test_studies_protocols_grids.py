@@ -194,7 +194,10 @@ ERRORS = {
         "batch_size must be left out where batch_sizes are given",
     ),
     "lr": (lambda: warm_start(asked({"lr": 0.1}), lrs=(0.1,)), "lr must be left out where lrs are given"),
-    "lr_range": (lambda: warm_start(asked(), lrs=(-0.1,)), r"lr must be a finite number above 0; got -0\.1"),
+    "lr_range": (
+        lambda: warm_start(asked(), lrs=(-0.1,)),
+        r"lr must be a number above 0 and at most 1e\+30; got -0\.1",
+    ),
     "online": (
         lambda: warm_start(asked(), online=5000),
         "online must be a number of images, 1 to 4999 of the 5000; got 5000",

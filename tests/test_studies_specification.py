@@ -47,7 +47,7 @@ ERRORS = {
     "draws": (dict(estimator="exact", draws=2), "draws must be 1 for estimator='exact'"),
     "window": (dict(deficit=("blur:40-0",)), "blur:40-0"),
     "unknown": (dict(colour="red"), "colour"),
-    "lr": (dict(lr=-1.0), "lr must be a finite number above 0"),
+    "lr": (dict(lr=-1.0), r"lr must be a number above 0 and at most 1e\+30"),
     "schedule": (dict(lr_schedule="linear"), "lr_schedule"),
     "count": (dict(train_images=0), "greater than or equal to 1"),
     "every": (

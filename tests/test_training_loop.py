@@ -359,7 +359,7 @@ class Failing(nn.Module):
 def test_a_non_finite_loss_names_the_first_step_it_appeared_in(step: int, epoch: int) -> None:
     made = training(lambda seed: Failing(step), lr=0.25, lr_schedule="step(0.5,1)")
     rate = {0: "0.25", 1: "0.125"}[epoch]
-    message = f"training loss became infinite or NaN in epoch {epoch} at step {step}. .* {rate}: try a lower lr"
+    message = f"training loss became infinite or NaN at step {step}, in epoch {epoch + 1}. .* {rate}: try a lower lr"
     seen: list[StepReport] = []
     with pytest.raises(NonFiniteLossError, match=message) as caught:
         seen.extend(made.steps())
@@ -370,7 +370,7 @@ def test_a_non_finite_loss_names_the_first_step_it_appeared_in(step: int, epoch:
 
 
 def test_a_learning_rate_far_too_high_is_reported() -> None:
-    with pytest.raises(NonFiniteLossError, match="loss became infinite or NaN in epoch 0"):
+    with pytest.raises(NonFiniteLossError, match="loss became infinite or NaN at step 2, in epoch 1"):
         list(training(linear_net, lr=1e30).steps())
 
 

@@ -53,6 +53,7 @@ def measure_checkpoints(
     checkpoints = numbered(paths)
     if without_numbers(paths) and len(paths) > 1 and notice is not None:
         notice("no checkpoint has a number in its name: they are 0, 1, 2, ... in the order given, not epochs.")
+    load_weights(model, checkpoints[0][1])  # refused, if at all, before anything is written
     if processes(distributed=options.get("distributed", True)).rank == 0:
         _check_place(out)
     facts = {"checkpoints": [path.name for _, path in checkpoints], **(attributes or {})}
