@@ -1,8 +1,6 @@
 """What `show` says of a run: the file, and the folder that it goes on in."""
 
-import re
 import shlex
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,12 @@ from .files import run_file
 if TYPE_CHECKING:
     from fisherkit.recording import Trajectory
 
-_HOLDER = re.compile(r"process (?P<pid>[0-9]{1,9}) on (?P<host>\S+), started .*")
+_WRITER_STATES = {
+    "running": "; it still runs",
+    "ended": "; it has ended",
+    "elsewhere": "; whether it still runs can only be told there",
+    "unknown": "",
+}
 
 
 @dataclass(frozen=True)
@@ -126,18 +129,10 @@ def run_state(trajectory: "Trajectory") -> str:
 
 def last_writer(folder: Path) -> str:
     """Who wrote in the folder last, and whether that process is still there; without touching the lock."""
-    from fisherkit.storage import alive
+    from fisherkit.storage import LOCK_NAME, last_holder
 
-    try:
-        text = (folder / ".lock").read_bytes()[:200].decode(errors="replace").strip()
-    except OSError:
-        return ""
-    found = _HOLDER.fullmatch(text)
-    if found is None:
-        return text
-    if found["host"] != socket.gethostname():
-        return f"{text}; whether it still runs can only be told there"
-    return f"{text}; it {'still runs' if alive(int(found['pid'])) else 'has ended'}"
+    text, state = last_holder(folder / LOCK_NAME)
+    return f"{text}{_WRITER_STATES[state]}"
 
 
 def _file_lines(file: Path, trajectory: "Trajectory") -> list[str]:

@@ -16,15 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from fisherkit.errors import FolderInUse
 
 LOCK_NAME = ".lock"
-_HOLDER = re.compile(r"process (?P<pid>[0-9]{1,9}) on (?P<host>\S+), started ")
+_HOLDER = re.compile(r"process (?P<pid>[0-9]{1,9}) on (?P<host>\S+), started .*")
 _HOLDER_WAIT_S = 1.0
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a limit on file sizes is full
 _LEFTOVER = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp")
 
 
@@ -46,7 +47,7 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno is not None:
-            needed = f"; {memoryview(data).nbytes:,} bytes are needed" if error.errno in _NO_SPACE else ""
+            needed = f"; {memoryview(data).nbytes:,} bytes are needed" if error.errno in NO_SPACE else ""
             raise OSError(error.errno, f"{os.strerror(error.errno)}{needed}", str(path)) from error
         raise
     _sync_folder(path.parent)
@@ -151,13 +152,29 @@ def _holder(path: Path, before: str | None) -> str:
 
 def _written_holder(path: Path) -> str | None:
     """Who wrote that it holds the lock; None where nobody did, or that process of this machine has ended."""
+    last = last_holder(path)
+    return last.text if last.state in ("running", "elsewhere") else None
+
+
+class Holder(NamedTuple):
+    """Who took a lock last, as that process wrote it down."""
+
+    text: str
+    state: Literal["running", "ended", "elsewhere", "unknown"]  # elsewhere: on another machine; unknown: names nobody
+
+
+def last_holder(path: Path) -> Holder:
+    """What is written in a lock file; without touching the lock."""
     try:
         text = path.read_bytes()[:200].decode(errors="replace").strip()
     except OSError:
-        return None
-    match = _HOLDER.match(text)
-    ended = match is None or (match["host"] == socket.gethostname() and not alive(int(match["pid"])))
-    return None if ended else text
+        text = ""
+    named = _HOLDER.fullmatch(text)
+    if named is None:
+        return Holder(text, "unknown")
+    if named["host"] != socket.gethostname():
+        return Holder(text, "elsewhere")
+    return Holder(text, "running" if alive(int(named["pid"])) else "ended")
 
 
 def _write_holder(path: Path) -> None:

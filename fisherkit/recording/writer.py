@@ -3,7 +3,6 @@
 What a publication costs and how a full disk is met: see `RunFile`.
 """
 
-import errno
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,11 +19,10 @@ from fisherkit.recording.image import image_of
 from fisherkit.recording.reader import read
 from fisherkit.recording.rows import Rows
 from fisherkit.recording.trajectory import Trajectory
-from fisherkit.storage import atomic_write
+from fisherkit.storage import NO_SPACE, atomic_write
 
 _LARGEST_SHARE = 0.009  # of a run's time; the first and the last publication, which do not wait, make it up to 0.01
 _CLOSE_RETRIES_S = 60.0
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @runtime_checkable
@@ -171,7 +169,7 @@ class RunFile:
             if error is None:
                 return
             if self._clock.monotonic() >= give_up_at:
-                remedy = "Make room" if error.errno in _NO_SPACE else "Mend that"
+                remedy = "Make room" if error.errno in NO_SPACE else "Mend that"
                 problem = f"{error.strerror} for the last rows. {remedy}; a run goes on from its last checkpoint"
                 raise OSError(error.errno, problem, str(self.path)) from error
             self._clock.sleep(1.0)

@@ -61,8 +61,9 @@ def measure_checkpoints(
         if tracker.file.held is not None:
             _check_held(tracker.file.held, checkpoints, out)
         tracker.file.accept_rows_between()
-        for number, path in checkpoints:
-            load_weights(model, path)
+        for place, (number, path) in enumerate(checkpoints):
+            if place > 0:
+                load_weights(model, path)
             result = tracker.record(float(number), step=number)
             assert result is not None
             if measured is not None:
