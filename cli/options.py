@@ -14,7 +14,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _bytes(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    if text is None:
+    if text is None:  # without importing torch
         return None
     from fisherkit.fisher.memory import bytes_of
 

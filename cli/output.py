@@ -1,11 +1,8 @@
 """Printing while work is in progress, which goes on where nobody reads it."""
 
-import os
-import sys
-
 import click
 
-from .failure import printable
+from .failure import discard_output, printable
 
 
 def say(text: str) -> str | None:
@@ -16,8 +13,6 @@ def say(text: str) -> str | None:
     try:
         click.echo(printable(text))
     except OSError as error:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        discard_output()
         return error.strerror or "unknown error"
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from .files import RUN, what_is
 from .show_run import RunFolder
-from .show_study import is_study
+from .show_study import RUNS, is_study
 
 
 def is_run(path: Path) -> bool:
@@ -65,7 +65,7 @@ def _state(path: Path) -> str:
 
     try:
         if is_study(path):
-            return "study" if path.is_file() or not (path / "runs").is_dir() else "studies"
+            return "study" if path.is_file() or not (path / RUNS).is_dir() else "studies"
         if not is_run(path):
             return "folder of runs or studies"
         run = RunFolder.at(path)

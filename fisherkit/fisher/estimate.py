@@ -101,7 +101,7 @@ def fisher_trace(  # noqa: PLR0913  (one call is the whole interface)
         rel_se_above=rel_se_above,
         population=population,
         projections=projections,
-        max_memory=None if max_memory is None else bytes_of(max_memory),
+        max_memory=bytes_of(max_memory),
         precision=precision,
         distributed=distributed,
     )
@@ -149,8 +149,7 @@ def fisher_traces(
         raise ValueError(f"estimators must be different names, at least one; got {names!r}.")
     if draws > 1 and not set(names) & set(STOCHASTIC):
         raise ValueError(f"draws must be 1 for estimators {names!r}, which draw nothing; got {draws!r}.")
-    if options.get("max_memory") is not None:
-        options["max_memory"] = bytes_of(options["max_memory"])
+    options["max_memory"] = bytes_of(options.get("max_memory"))
     ordered = sorted(names, key=lambda name: name not in STOCHASTIC)  # those with mean zero first
     request = Request(
         estimators=tuple(Estimator(name, draws if name in STOCHASTIC else 1) for name in ordered),

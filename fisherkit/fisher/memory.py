@@ -41,12 +41,14 @@ class Need:
         return self.fixed + images * self.image + PEAK_GRADIENTS * min(images, chunk) * self.gradients
 
 
-def bytes_of(size: int | str) -> int:
-    """`4GB` -> 4,000,000,000; `4GiB` -> 4 * 2**30; a number alone is bytes.
+def bytes_of(size: int | str | None) -> int | None:
+    """`4GB` -> 4,000,000,000; `4GiB` -> 4 * 2**30; a number alone is bytes; None, no limit, stays None.
 
     Raises:
         ValueError: it is no such size, or less than a byte.
     """
+    if size is None:
+        return None
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", str(size).strip().lower())
     found = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " ") if match else 0
     if not 1 <= found < math.inf:

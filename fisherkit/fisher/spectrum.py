@@ -84,7 +84,7 @@ def fisher_spectrum(
         FloatingPointError: score vectors of a layer are not finite; the message names it.
     """
     _check(k=k, max_images=max_images, batch_size=batch_size, engine=engine)
-    budget_bytes = None if max_memory is None else bytes_of(max_memory)
+    budget_bytes = bytes_of(max_memory)
     chosen, found_loss, model = Estimator(estimator, draws), find_loss(loss), unwrapped(model)
     with undisturbed(model):
         stream = batches(images, labels, size=batch_size, max_images=max_images, device=device_of(model))

@@ -116,9 +116,8 @@ def _first_pass(model: nn.Module, inputs: Inputs, layers: Sequence[Layer]) -> tu
     """What hooks on the layers saw, the outputs, and the bytes kept of an image."""
     given = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
     with (
-        suppress(
-            RuntimeError, IndexError
-        ),  # torch.func in a forward refuses hooks on saved tensors, or the model is at fault
+        # torch.func in a forward refuses hooks on saved tensors, or the model is at fault
+        suppress(RuntimeError, IndexError),
         kept_by_graph([*given, *model.parameters(), *model.buffers()]) as kept,
         _observed(layers) as seen,
     ):

@@ -94,30 +94,30 @@ class FisherTracker:
         first = next(iter(self.probes.values()))
         labelled = isinstance(first, ImageSet) and options.get("batchnorm", "eval") == "eval"
         self.empirical = labelled if empirical is None else empirical
-        layers = trainable_layers(model)
-        self.layers = tuple(layer.name for layer in layers)
-        writes = processes(distributed=options.get("distributed", True)).rank == 0
-        with ExitStack() as held:
-            if writes:
-                held.enter_context(lock_file(Path(path)))
-            self.file = RunFile(
-                Path(path),
-                layers=self.layers,
-                parameters=np.array([layer.size for layer in layers]),
-                attributes={
-                    "torch_version": str(torch.__version__),
-                    "probes": self._describe_probes(),
-                    **(attributes or {}),
-                },
-                trajectory=rows,
-                accept_different_numerics=accept_different_numerics,
-                notice=notice,
-                writes=writes,
-            )
-            self._held, self._process, self._closed = held.pop_all(), os.getpid(), False
+        facts = {"torch_version": str(torch.__version__), "probes": self._describe_probes(), **(attributes or {})}
+        self.file = self._open(
+            Path(path),
+            attributes=facts,
+            trajectory=rows,
+            accept_different_numerics=accept_different_numerics,
+            notice=notice,
+        )
         self.batch_sizes: dict[str, int] = dict(
             self.file.attributes.get(BATCH_SIZES) or self.file.earlier.get(BATCH_SIZES, {})
         )
+
+    def _open(self, path: Path, **options: Any) -> RunFile:
+        """The run file, held from before it is read, by the process that writes it."""
+        layers = trainable_layers(self.model)
+        self.layers = tuple(layer.name for layer in layers)
+        sizes = np.array([layer.size for layer in layers])
+        writes = processes(distributed=self.options.get("distributed", True)).rank == 0
+        with ExitStack() as held:
+            if writes:
+                held.enter_context(lock_file(path))
+            file = RunFile(path, layers=self.layers, parameters=sizes, writes=writes, **options)
+            self._held, self._process, self._closed = held.pop_all(), os.getpid(), False
+        return file
 
     def record(
         self,

@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +91,14 @@ def recorded_run(folder: Path) -> Trajectory | None:
     return read(path) if path.exists() else None
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> AbstractContextManager[None]:
     """Hold the folder for writing; a finished run that lies where nothing can be written is only read.
 
     Raises:
         FolderInUse: another process, or another part of this one, holds the folder.
         OSError: the folder cannot be written to, and its run is not finished.
     """
-    with nullcontext() if _is_finished_for_good(folder) else lock(folder):
-        yield
+    return nullcontext() if _is_finished_for_good(folder) else lock(folder)
 
 
 def _is_finished_for_good(folder: Path) -> bool:
