@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from observers import StopsAfter
 from runs import small
-from stopping import StopsAfter
 
 from fisherkit.errors import RunRefused
 from fisherkit.fisher import fisher_spectrum, fisher_trace

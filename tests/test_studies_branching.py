@@ -9,12 +9,13 @@ import time
 
 import pytest
 import torch
+from observers import Notices
 from runs import small
 
 import fisherkit
 from fisherkit.errors import RunRefused, UnreadableFile
-from fisherkit.studies import Observer, track
 from fisherkit.studies import run as run_module
+from fisherkit.studies import track
 from fisherkit.studies.folder import read_specification
 from fisherkit.training import kept_epochs, newest_checkpoint
 
@@ -167,14 +168,6 @@ def test_a_branch_on_other_images_is_refused(trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "identity_of", lambda *_: {"configuration": {}, "images": {"train": "another"}})
     with pytest.raises(RunRefused, match="same images"):
         track(removal(1), tmp_path / "run", branch=(trunk, 1))
-
-
-class Notices(Observer):
-    def __init__(self) -> None:
-        self.texts = []
-
-    def notice(self, text: str) -> None:
-        self.texts.append(text)
 
 
 def test_a_branch_with_other_numerics_is_trained_anew(trunk, tmp_path):

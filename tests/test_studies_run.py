@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from observers import Notices, StopsAfter
 from runs import ARGUMENTS, small
-from stopping import StopsAfter
 
 import fisherkit
 from fisherkit.errors import RunRefused, UnreadableFile
-from fisherkit.studies import Observer, track
 from fisherkit.studies import run as run_module
 from fisherkit.studies import sets as sets_module
+from fisherkit.studies import track
 from fisherkit.studies.folder import read_specification
 from fisherkit.studies.sets import load_sets
 
@@ -154,16 +154,6 @@ def test_a_run_killed_between_publishing_and_checkpointing_never_shrinks_its_fil
     track(small(), tmp_path, observer=StopsAfter(1))
     assert len(fisherkit.read(tmp_path / "run.h5")) == rows
     assert track(small(), tmp_path).finished
-
-
-class Notices(Observer):
-    """Keeps them."""
-
-    def __init__(self) -> None:
-        self.texts = []
-
-    def notice(self, text: str) -> None:
-        self.texts.append(text)
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_notice(whole, tmp_path):

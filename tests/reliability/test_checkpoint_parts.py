@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from observers import StopsAfter
 from resumable import MIDDLE, is_same_state, start, states_and_end, through_file
 from runs import small
-from stopping import StopsAfter
 from training_cases import numbers
 
 import fisherkit

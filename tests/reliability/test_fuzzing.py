@@ -247,25 +247,24 @@ def test_the_grid_that_is_changed_is_a_grid(tmp_path: Path) -> None:
     assert read_specification(tmp_path / "run.json").deficit == ("blur",)
 
 
-def seeds() -> dict[str, tuple[int, bytes]]:
-    """For each target of fuzz_guided.py how often in full, and something good to begin with."""
-    batch = {"labels": [3, 7], "data": np.zeros((2, 3), np.uint8), "batch_label": "test"}
-    images = bytes((0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28)) + bytes(2 * 28 * 28)
-    return {
-        "windows": (100_000, b"\0blur(4):0-40"),
-        "executors": (100_000, b"dask:tcp://host:8786"),
-        "pickles": (100_000, pickle.dumps(batch, protocol=2)),
-        "idx": (100_000, bytes((0, 0, 8, 1, 0, 0, 0, 2, 3, 7)) + images),
-        "toml": (50_000, GRID),
-        "json": (50_000, json.dumps(RUN_JSON).encode()),
-        "run": (5_000, RUN),
-    }
+BATCH = {"labels": [3, 7], "data": np.zeros((2, 3), np.uint8), "batch_label": "test"}
+IMAGES = bytes((0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28)) + bytes(2 * 28 * 28)
+# target of fuzz_guided.py -> how often in full, and something good to begin with
+GUIDED = {
+    "windows": (100_000, b"\0blur(4):0-40"),
+    "executors": (100_000, b"dask:tcp://host:8786"),
+    "pickles": (100_000, pickle.dumps(BATCH, protocol=2)),
+    "idx": (100_000, bytes((0, 0, 8, 1, 0, 0, 0, 2, 3, 7)) + IMAGES),
+    "toml": (50_000, GRID),
+    "json": (50_000, json.dumps(RUN_JSON).encode()),
+    "run": (5_000, RUN),
+}
 
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="coverage-guided fuzzing needs atheris: pip install atheris")
-@pytest.mark.parametrize("target", ["windows", "executors", "pickles", "idx", "toml", "json", "run"])
+@pytest.mark.parametrize("target", GUIDED)
 def test_guided_by_coverage(target: str, count: Any, publish: Any, tmp_path: Path) -> None:
-    full, good = seeds()[target]
+    full, good = GUIDED[target]
     times = count(short=500, full=full)
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "good").write_bytes(good)

@@ -1,4 +1,4 @@
-"""An observer that asks its run to stop, as a signal does."""
+"""Observers of runs: one asks its run to stop, as a signal does; one keeps the notices."""
 
 import os
 import signal
@@ -16,3 +16,13 @@ class StopsAfter(Observer):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Notices(Observer):
+    """Keeps them."""
+
+    def __init__(self) -> None:
+        self.texts = []
+
+    def notice(self, text: str) -> None:
+        self.texts.append(text)
